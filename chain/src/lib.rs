@@ -1,1 +1,27 @@
-//! x
+//! The CNI specification in types, and the execution of a chain of plugins.
+//!
+//! This crate knows no concrete delegate, no netlink and no Kubernetes: the built-in delegates are handed in as a
+//! [`Registry`], and what they put off to do together on the node as a [`Node`]. Foreign delegates are executables
+//! found in `CNI_PATH`.
+//!
+//! Specification: <https://www.cni.dev/docs/spec/> (versions 0.1.0 to 1.1.0).
+
+mod args;
+mod attachment;
+mod conf;
+mod error;
+mod names;
+mod plugin;
+pub mod result;
+pub mod runner;
+mod version;
+
+pub use args::CniArgs;
+pub use attachment::Attachment;
+pub use conf::{IpamConf, PluginConf};
+pub use error::{Code, Error, Result};
+pub use names::{check_container_id, check_ifname, check_network_name, check_plugin_type};
+pub use plugin::{Call, History, NetworkCall, Node, Plugin, Registry, ValidAttachment};
+pub use result::CniResult;
+pub use runner::Runner;
+pub use version::Version;
