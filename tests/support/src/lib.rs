@@ -1,1 +1,41 @@
-//! (to be written)
+//! Every black-box test is a node of its own.
+//!
+//! [`Node::new`] moves the calling thread into fresh network and mount namespaces with private
+//! state directories; [`Node::container`] makes namespaces for containers in it, and
+//! [`Node::neighbour`] and [`Node::uplink`] hosts beside it. Around these there are
+//!
+//! * servers and clients for real traffic ([`HttpServer`], [`http_get`], [`UdpServer`],
+//!   [`UdpClient`], [`Sink`] with [`throughput`]),
+//! * the kernel's own listings before and after ([`Snapshot`]),
+//! * three ways to run a chain: [`Plugins`] executes one plugin, [`Runtime`] does what libcni does
+//!   with a conflist, [`Catena`] runs the binary under test,
+//! * real container runtimes from Debian's packages ([`runtimes`]).
+//!
+//! Nothing outlives the test, however it ends: the namespaces go with the thread, processes are
+//! killed by the kernel when the thread that started them is gone, and all files lie on the node's
+//! own tmpfs. Since it is test code, helpers panic, naming the command, its output and its
+//! error output; what a test may want to see fail returns a `Result` or an [`Output`].
+//!
+//! Needs root and Debian's packages listed in `tests/install-packages.sh`.
+
+mod catena;
+mod exec;
+mod mounts;
+mod neighbour;
+mod netns;
+mod node;
+mod pdeathsig;
+mod plugins;
+mod runtime;
+mod snapshot;
+mod wait;
+
+pub use catena::Catena;
+pub use exec::{Background, Output, Run};
+pub use neighbour::Neighbour;
+pub use netns::{Container, Netns};
+pub use node::Node;
+pub use plugins::{Call, PluginOutput, Plugins, links};
+pub use runtime::{Attachment, PluginFailure, Runtime};
+pub use snapshot::{Shared, Snapshot, assert_same};
+pub use wait::until;

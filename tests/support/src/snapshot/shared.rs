@@ -1,0 +1,111 @@
+//! What attachments share, and what therefore outlives one of them.
+
+use serde_json::Value;
+
+/// Objects to be left out of a comparison.
+///
+/// ```
+/// # use testnode::Shared;
+/// let shared = Shared::none().device("cni0").table("inet catena").forwarding();
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Shared {
+    devices: Vec<String>,
+    tables: Vec<String>,
+    whole_tables: Vec<String>,
+    sysctls: Vec<String>,
+    directories: Vec<String>,
+    files: Vec<String>,
+}
+
+impl Shared {
+    /// Nothing is shared.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// A device (the bridge) with its addresses, routes and queueing disciplines.
+    pub fn device(mut self, name: &str) -> Self {
+        self.devices.push(name.to_owned());
+        self
+    }
+
+    /// The static part of an nftables table, named as in `inet catena`: the table, its chains,
+    /// rules, sets and maps. The *elements* of its sets and maps are compared all the same.
+    pub fn table(mut self, name: &str) -> Self {
+        self.tables.push(name.to_owned());
+        self
+    }
+
+    /// An nftables table with everything in it, elements included.
+    pub fn whole_table(mut self, name: &str) -> Self {
+        self.whole_tables.push(name.to_owned());
+        self
+    }
+
+    /// The system control `net.<key>`.
+    pub fn sysctl(mut self, key: &str) -> Self {
+        self.sysctls.push(key.to_owned());
+        self
+    }
+
+    /// Forwarding of both families.
+    pub fn forwarding(self) -> Self {
+        self.sysctl("ipv4.ip_forward")
+            .sysctl("ipv4.conf.all.forwarding")
+            .sysctl("ipv6.conf.all.forwarding")
+    }
+
+    /// A directory and those above it, but not what's in it.
+    pub fn directory(mut self, path: &str) -> Self {
+        self.directories.push(path.to_owned());
+        self
+    }
+
+    /// A file; a `*` at the end stands for the rest of its path.
+    pub fn file(mut self, path: &str) -> Self {
+        self.files.push(path.to_owned());
+        self
+    }
+
+    /// What host-local keeps for a network after its last lease: the directory, the lock and the
+    /// last address given out. The leases themselves are compared.
+    pub fn host_local(self, network: &str) -> Self {
+        let dir = format!("/var/lib/cni/networks/{network}");
+        self.directory(&dir).file(&format!("{dir}/lock")).file(&format!("{dir}/last_reserved_ip.*"))
+    }
+
+    /// Whether the object `name` of a listing's `section` is one of these.
+    pub(super) fn has(&self, section: &str, name: &str, object: &Value) -> bool {
+        match section {
+            "link" | "address" | "route" | "qdisc" | "filter" => {
+                let first = name.split(' ').next().unwrap_or_default();
+                self.devices.iter().any(|device| device == first)
+            }
+            "nft" => self.has_nft(name),
+            "sysctl" => self.sysctls.iter().any(|key| key == name),
+            "files" if object["kind"] == "directory" => {
+                self.directories.iter().any(|dir| dir == name || is_below(dir, name))
+            }
+            "files" => self.files.iter().any(|file| match file.strip_suffix('*') {
+                Some(start) => name.starts_with(start),
+                None => file == name,
+            }),
+            _ => false,
+        }
+    }
+
+    fn has_nft(&self, name: &str) -> bool {
+        let mut words = name.splitn(4, ' ');
+        let (Some(family), Some(table)) = (words.next(), words.next()) else {
+            return false;
+        };
+        let table = format!("{family} {table}");
+        let is_element = words.next() == Some("element");
+        self.whole_tables.contains(&table) || (!is_element && self.tables.contains(&table))
+    }
+}
+
+fn is_below(path: &str, ancestor: &str) -> bool {
+    path.strip_prefix(ancestor).is_some_and(|rest| rest.starts_with('/'))
+}
