@@ -28,6 +28,7 @@ mod pdeathsig;
 mod plugins;
 mod runtime;
 mod snapshot;
+mod traffic;
 mod wait;
 
 pub use catena::Catena;
@@ -38,4 +39,7 @@ pub use node::Node;
 pub use plugins::{Call, PluginOutput, Plugins, links};
 pub use runtime::{Attachment, PluginFailure, Runtime};
 pub use snapshot::{Shared, Snapshot, assert_same};
+pub use traffic::{
+    HttpAnswer, HttpServer, Measure, Sink, UdpAnswer, UdpClient, UdpServer, http_get, throughput,
+};
 pub use wait::until;

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use crate::exec::Run;
 use crate::netns::Netns;
+use crate::wait::until;
 
 /// A host outside the node, joined to it by a veth pair; its end is `eth0`.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub struct Neighbour {
 
 impl Neighbour {
     /// Lays the cable: the neighbour has the given addresses, the node the first of each subnet.
-    pub(crate) fn join(name: &str, v4: &str, v6: &str) -> Self {
+    pub(crate) fn join(node: &Netns, name: &str, v4: &str, v6: &str) -> Self {
         assert!(name.len() <= 15, "{name}: an interface's name has at most 15 characters");
         let parse = |cidr: &str| -> IpNet {
             cidr.parse().unwrap_or_else(|e| panic!("{cidr}: {e}; wanted an address with a prefix"))
@@ -29,15 +31,20 @@ impl Neighbour {
         let (Ok(node4), Ok(node6)) = (node4, node6) else {
             panic!("{v4} and {v6}: wanted an IPv4 and an IPv6 subnet");
         };
-        let batch = format!(
-            "link add {name} type veth peer name eth0 netns {name}\n\
-             addr add {node4} dev {name}\naddr add {node6} dev {name} nodad\nlink set {name} up\n"
-        );
-        Run::new(["ip", "-batch", "-"]).stdin(batch).output().success();
+        Run::new(["ip", "link", "add", name, "type", "veth", "peer", "eth0", "netns", name])
+            .output()
+            .success();
+        node.set_sysctl(&format!("ipv6/conf/{name}/accept_dad"), "0");
+        neighbour.set_sysctl("ipv6/conf/eth0/accept_dad", "0");
+        node.ip(&format!(
+            "addr add {node4} dev {name}\naddr add {node6} dev {name}\nlink set {name} up\n"
+        ));
         neighbour.ip(&format!(
-            "link set lo up\naddr add {} dev eth0\naddr add {} dev eth0 nodad\nlink set eth0 up\n",
+            "link set lo up\naddr add {} dev eth0\naddr add {} dev eth0\nlink set eth0 up\n",
             neighbour.v4, neighbour.v6
         ));
+        await_ready(node, name);
+        await_ready(&neighbour, "eth0");
         neighbour
     }
 
@@ -75,6 +82,16 @@ impl Neighbour {
         self.ip(&format!("addr add {cidr} dev lo\n"));
         self
     }
+}
+
+/// IPv6 works on an interface once it has seen the carrier, and it's then that the kernel adds the
+/// link-local address.
+fn await_ready(netns: &Netns, dev: &str) {
+    until(&format!("{dev} in {} is ready for IPv6", netns.name()), Duration::from_secs(5), || {
+        let addresses = netns.json(["ip", "-j", "-6", "addr", "show", "dev", dev]);
+        let mut addresses = addresses[0]["addr_info"].as_array().into_iter().flatten();
+        addresses.any(|a| a["scope"] == "link" && a.get("tentative").is_none()).then_some(())
+    });
 }
 
 fn first_host(net: &IpNet) -> IpAddr {

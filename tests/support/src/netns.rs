@@ -95,8 +95,8 @@ impl Netns {
         joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// The value of `net.<key>` in this namespace, for instance of `ipv4.ip_forward`. In a key
-    /// with an interface name that has dots, write `/` between the parts.
+    /// The value of `net.<key>` in this namespace, for instance of `ipv4.ip_forward`. A key may
+    /// have `/` between its parts as well, for interface names with dots.
     #[track_caller]
     pub fn sysctl(&self, key: &str) -> String {
         let path = sysctl_path(key);

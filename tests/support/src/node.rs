@@ -88,7 +88,7 @@ impl Node {
     /// addresses are CIDRs, and the node has the first address of each of their subnets. `name`
     /// (at most 15 characters) is also what the node calls the interface.
     pub fn neighbour(&self, name: &str, v4: &str, v6: &str) -> Neighbour {
-        let neighbour = Neighbour::join(name, v4, v6);
+        let neighbour = Neighbour::join(self, name, v4, v6);
         neighbour.route_through_node();
         neighbour
     }
@@ -97,7 +97,7 @@ impl Node {
     /// back. It knows the node by its addresses on the cable only, so what is to be answered has to
     /// come from these, and [`Neighbour::with_address`] gives it addresses further out.
     pub fn uplink(&self, name: &str, v4: &str, v6: &str) -> Neighbour {
-        let neighbour = Neighbour::join(name, v4, v6);
+        let neighbour = Neighbour::join(self, name, v4, v6);
         self.ip(&format!(
             "route add default via {}\nroute add default via {}\n",
             neighbour.v4(),

@@ -1,0 +1,10 @@
+//! Real traffic: servers that tell whom they saw, clients, and a measured transfer.
+
+mod http;
+mod listener;
+mod throughput;
+mod udp;
+
+pub use http::{HttpAnswer, HttpServer, http_get};
+pub use throughput::{Measure, Sink, throughput};
+pub use udp::{UdpAnswer, UdpClient, UdpServer};
