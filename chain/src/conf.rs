@@ -24,7 +24,8 @@ pub struct PluginConf {
     pub ipam: Option<IpamConf>,
     /// `dns`.
     pub dns: Dns,
-    /// The whole object without `prevResult`, with `name`, `cniVersion` and `runtimeConfig` injected.
+    /// The whole object without `prevResult` and `capabilities`, with `name`, `cniVersion` and `runtimeConfig` injected
+    /// (see [`crate::ConfList::delegates`]).
     pub raw: Map<String, Value>,
 }
 

@@ -143,6 +143,26 @@ impl Error {
         self
     }
 
+    /// The same error with a further sentence after its details.
+    #[must_use]
+    pub fn and(mut self, more: impl fmt::Display) -> Self {
+        self.details = match self.details.as_str() {
+            "" => more.to_string(),
+            details => format!("{details}; {more}"),
+        };
+        self
+    }
+
+    /// Several errors as one: the first one's code, all messages. `None` where there are none.
+    pub fn join(errors: Vec<Self>) -> Option<Self> {
+        let code = errors.first()?.code;
+        if errors.len() == 1 {
+            return errors.into_iter().next();
+        }
+        let messages: Vec<_> = errors.iter().map(Self::to_string).collect();
+        Some(Self::new(code, messages.join("; ")))
+    }
+
     /// The error object for stdout, as the version asks for.
     pub fn to_json(&self, version: Version) -> serde_json::Value {
         let wire = Wire {

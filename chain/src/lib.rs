@@ -9,19 +9,25 @@
 mod args;
 mod attachment;
 mod conf;
+mod conflist;
 mod error;
+mod foreign;
 mod names;
 mod plugin;
 pub mod result;
 pub mod runner;
+mod verb;
 mod version;
 
 pub use args::CniArgs;
 pub use attachment::Attachment;
 pub use conf::{IpamConf, PluginConf};
+pub use conflist::ConfList;
 pub use error::{Code, Error, Result};
+pub use foreign::Limits;
 pub use names::{check_container_id, check_ifname, check_network_name, check_plugin_type};
 pub use plugin::{Call, History, NetworkCall, Node, Plugin, Registry, ValidAttachment};
 pub use result::CniResult;
-pub use runner::Runner;
+pub use runner::{Delegate, Runner};
+pub use verb::Verb;
 pub use version::Version;

@@ -1,5 +1,7 @@
 //! The result of ADD, in the shape of the newest version of the specification.
 
+mod convert;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -7,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// What ADD returns, and what `prevResult` carries (CNI 1.1.0, section 5 "Add Success").
 ///
-/// Unknown keys of a foreign plugin are kept (`extra`), so that a chain loses nothing.
+/// Unknown keys of a foreign plugin are kept (`extra`), so that a chain loses nothing. Its own serialization is that of
+/// version 1.1.0 without `cniVersion`; [`CniResult::to_json`] and [`CniResult::from_json`] speak all versions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CniResult {
     /// The interfaces that the attachment made, in the container and on the host.
@@ -33,19 +36,37 @@ pub struct Interface {
     /// Its name.
     pub name: String,
     /// Its hardware address (may be empty).
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub mac: String,
     /// Its MTU (since 1.1.0; 0: not given).
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero", deserialize_with = "null_is_default")]
     pub mtu: u32,
     /// The path of the container's network namespace; empty for an interface on the host.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub sandbox: String,
     /// The socket of an interface that has one, for example vhost-user (since 1.1.0).
-    #[serde(rename = "socketPath", default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "socketPath",
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub socket_path: String,
     /// The PCI address of the device (since 1.1.0).
-    #[serde(rename = "pciID", default, skip_serializing_if = "String::is_empty")]
+    #[serde(
+        rename = "pciID",
+        default,
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_default"
+    )]
     pub pci_id: String,
 }
 
