@@ -1,0 +1,199 @@
+//! `ip link`: devices.
+
+mod kinds;
+mod view;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{
+        InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags,
+        LinkInfo, LinkMessage,
+    },
+};
+use nix::errno::Errno;
+
+use super::{Mac, Net, NetError, Refusal, Result};
+
+pub use kinds::{Bridge, Ifb, NewLink, Veth, VethPeer};
+pub use view::{Link, Port};
+
+/// The devices of one namespace.
+pub struct Links<'a>(pub(super) &'a Net);
+
+/// What [`Links::set`] changes; everything else stays.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// Up or down.
+    pub up: Option<bool>,
+    /// Promiscuous or not.
+    pub promisc: Option<bool>,
+    /// Its bridge's index; 0 takes it out.
+    pub master: Option<u32>,
+    /// Its MTU.
+    pub mtu: Option<u32>,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// As a bridge's port: whether a frame may leave by the port it came in by.
+    pub hairpin: Option<bool>,
+    /// As a bridge's port: whether it talks to ports that are not isolated only.
+    pub isolated: Option<bool>,
+}
+
+impl Links<'_> {
+    /// Creates a device in one request.
+    ///
+    /// The error's [`NetError::errno`] is EEXIST where a name is taken, the veth's peer's included.
+    pub fn add(&self, link: &impl NewLink) -> Result<()> {
+        self.0
+            .request(RouteNetlinkMessage::NewLink(link.message()), NLM_F_CREATE | NLM_F_EXCL)
+            .map_err(|refusal| refusal.on(link.doing()))?;
+        Ok(())
+    }
+
+    /// The device of this name; `None` where there is none.
+    pub fn get(&self, name: &str) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.one(message).map_err(|refusal| {
+            refusal.on(format!("look up interface {name} in {}", self.0.place()))
+        })
+    }
+
+    /// The device of this index; `None` where there is none.
+    pub fn get_index(&self, index: u32) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.one(message).map_err(|refusal| {
+            refusal.on(format!("look up interface number {index} in {}", self.0.place()))
+        })
+    }
+
+    /// The device of this name, which must be there.
+    pub fn require(&self, name: &str) -> Result<Link> {
+        self.get(name)?.ok_or_else(|| NetError::NoSuchLink {
+            name: name.to_owned(),
+            place: self.0.place().to_owned(),
+        })
+    }
+
+    /// Changes the device of this name, in one request (but for what a bridge knows of its port: one more).
+    pub fn set(&self, name: &str, change: &Change) -> Result<()> {
+        let doing = || format!("change interface {name} in {} ({change:?})", self.0.place());
+        let message = change.message(name);
+        if message.header.change_mask != LinkFlags::empty() || message.attributes.len() > 1 {
+            self.0
+                .request(RouteNetlinkMessage::SetLink(message), 0)
+                .map_err(|refusal| refusal.on(doing()))?;
+        }
+        if let Some(message) = change.port_message(name) {
+            self.0
+                .request(RouteNetlinkMessage::NewLink(message), 0)
+                .map_err(|refusal| refusal.on(doing()))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the device of this name; false where there is none.
+    pub fn del(&self, name: &str) -> Result<bool> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.del_message(message, || format!("delete interface {name} in {}", self.0.place()))
+    }
+
+    /// Deletes the devices of these names at the cost of one: the kernel waits for a grace period (about 25 ms) per
+    /// request, not per device. Those that are not there are no error.
+    ///
+    /// All get one device group, a fresh random number from the upper half of 32 bits, and that group is deleted:
+    /// nobody else's device is in it.
+    pub fn del_together<S: AsRef<str>>(&self, names: &[S]) -> Result<()> {
+        if let [name] = names {
+            self.del(name.as_ref())?;
+            return Ok(());
+        }
+        let group = 0x8000_0000 | random_u32()?;
+        let mut any = false;
+        for name in names {
+            any |= self.join_group(name.as_ref(), group)?;
+        }
+        if any {
+            let mut message = LinkMessage::default();
+            message.attributes.push(LinkAttribute::Group(group));
+            self.del_message(message, || format!("delete the device group {group}"))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a device into a group; false where there is none of this name.
+    fn join_group(&self, name: &str, group: u32) -> Result<bool> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::Group(group));
+        match self.0.request(RouteNetlinkMessage::SetLink(message), 0) {
+            Ok(_) => Ok(true),
+            Err(refusal) if refusal.errno == Errno::ENODEV => Ok(false),
+            Err(refusal) => Err(refusal.on(format!("put interface {name} into a device group"))),
+        }
+    }
+
+    fn del_message(&self, message: LinkMessage, doing: impl Fn() -> String) -> Result<bool> {
+        match self.0.request(RouteNetlinkMessage::DelLink(message), 0) {
+            Ok(_) => Ok(true),
+            Err(refusal) if refusal.errno == Errno::ENODEV => Ok(false),
+            Err(refusal) => Err(refusal.on(doing())),
+        }
+    }
+
+    fn one(&self, mut message: LinkMessage) -> Result<Option<Link>, Refusal> {
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        match self.0.request(RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
+                RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
+                _ => None,
+            })),
+            Err(refusal) if refusal.errno == Errno::ENODEV => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+}
+
+impl Change {
+    fn message(&self, name: &str) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        for (value, flag) in [(self.up, LinkFlags::Up), (self.promisc, LinkFlags::Promisc)] {
+            if let Some(on) = value {
+                message.header.flags.set(flag, on);
+                message.header.change_mask |= flag;
+            }
+        }
+        message.attributes.extend(self.master.map(LinkAttribute::Controller));
+        message.attributes.extend(self.mtu.map(LinkAttribute::Mtu));
+        message.attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+        message
+    }
+
+    fn port_message(&self, name: &str) -> Option<LinkMessage> {
+        let data: Vec<_> = [
+            self.hairpin.map(InfoBridgePort::HairpinMode),
+            self.isolated.map(InfoBridgePort::Isolated),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if data.is_empty() {
+            return None;
+        }
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(data)),
+        ]));
+        Some(message)
+    }
+}
+
+fn random_u32() -> Result<u32> {
+    getrandom::u32().map_err(|error| NetError::Runtime(std::io::Error::other(error.to_string())))
+}

@@ -1,0 +1,134 @@
+//! The kinds of devices that are created here.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use netlink_packet_route::link::{
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
+
+use crate::net::{Mac, Netns};
+
+/// A device to be created.
+pub trait NewLink {
+    /// The request.
+    fn message(&self) -> LinkMessage;
+
+    /// What a failure failed to do: "create …".
+    fn doing(&self) -> String;
+}
+
+/// A veth whose other end is in a container's namespace from the start, under its final name.
+pub struct Veth<'a> {
+    /// The end in this namespace.
+    pub name: &'a str,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// The MTU of both ends; absent: the kernel's.
+    pub mtu: Option<u32>,
+    /// The bridge it becomes a port of.
+    pub master: Option<u32>,
+    /// Whether it starts up.
+    pub up: bool,
+    /// The other end.
+    pub peer: VethPeer<'a>,
+}
+
+/// The container's end of a veth. It starts down: addresses and sysctls come first.
+pub struct VethPeer<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// The container.
+    pub netns: &'a Netns,
+}
+
+impl NewLink for Veth<'_> {
+    fn message(&self) -> LinkMessage {
+        let mut peer = named(self.peer.name, self.mtu);
+        peer.attributes.push(LinkAttribute::Address(self.peer.mac.0.to_vec()));
+        peer.attributes.push(in_netns(self.peer.netns.as_fd()));
+        let mut message = named(self.name, self.mtu);
+        message.attributes.push(LinkAttribute::Address(self.mac.0.to_vec()));
+        message.attributes.extend(self.master.map(LinkAttribute::Controller));
+        set_up(&mut message, self.up);
+        with_kind(message, InfoKind::Veth, Some(InfoData::Veth(InfoVeth::Peer(peer))))
+    }
+
+    fn doing(&self) -> String {
+        format!(
+            "create veth {} with its other end {} in {}",
+            self.name,
+            self.peer.name,
+            self.peer.netns.path().display()
+        )
+    }
+}
+
+/// A bridge, up from the start.
+pub struct Bridge<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its MTU; absent: the kernel's, which then follows the ports'.
+    pub mtu: Option<u32>,
+    /// Whether it knows VLANs (needs 802.1Q in the kernel).
+    pub vlan_filtering: bool,
+}
+
+impl NewLink for Bridge<'_> {
+    fn message(&self) -> LinkMessage {
+        let mut message = named(self.name, self.mtu);
+        set_up(&mut message, true);
+        let data =
+            self.vlan_filtering.then(|| InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)]));
+        with_kind(message, InfoKind::Bridge, data)
+    }
+
+    fn doing(&self) -> String {
+        format!("create bridge {}", self.name)
+    }
+}
+
+/// An intermediate functional block: where traffic that comes in by another device is queued.
+pub struct Ifb<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its MTU.
+    pub mtu: Option<u32>,
+    /// Whether it starts up.
+    pub up: bool,
+}
+
+impl NewLink for Ifb<'_> {
+    fn message(&self) -> LinkMessage {
+        let mut message = named(self.name, self.mtu);
+        set_up(&mut message, self.up);
+        with_kind(message, InfoKind::Ifb, None)
+    }
+
+    fn doing(&self) -> String {
+        format!("create ifb {}", self.name)
+    }
+}
+
+fn named(name: &str, mtu: Option<u32>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    message
+}
+
+fn set_up(message: &mut LinkMessage, up: bool) {
+    message.header.flags.set(LinkFlags::Up, up);
+    message.header.change_mask.set(LinkFlags::Up, up);
+}
+
+fn in_netns(netns: BorrowedFd<'_>) -> LinkAttribute {
+    LinkAttribute::NetNsFd(netns.as_raw_fd())
+}
+
+fn with_kind(mut message: LinkMessage, kind: InfoKind, data: Option<InfoData>) -> LinkMessage {
+    let info = std::iter::once(LinkInfo::Kind(kind)).chain(data.map(LinkInfo::Data)).collect();
+    message.attributes.push(LinkAttribute::LinkInfo(info));
+    message
+}

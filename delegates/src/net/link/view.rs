@@ -1,0 +1,100 @@
+//! What the kernel says about a device.
+
+use netlink_packet_route::link::{
+    InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, State,
+};
+
+use crate::net::Mac;
+
+/// A device as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Its index in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind ("veth", "bridge"); empty for hardware and the loopback.
+    pub kind: String,
+    /// Its hardware address, where it is Ethernet's (the loopback's is all zero).
+    pub mac: Option<Mac>,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Whether it was set up.
+    pub up: bool,
+    /// Whether it can carry packets now: up, and its carrier too.
+    pub running: bool,
+    /// Whether it was set promiscuous.
+    pub promisc: bool,
+    /// Whether it is a loopback device.
+    pub loopback: bool,
+    /// The index of the device it is a port of.
+    pub master: Option<u32>,
+    /// The index of its other end, in whatever namespace that is (veth).
+    pub peer: Option<u32>,
+    /// As a bridge's port.
+    pub port: Option<Port>,
+    /// As a bridge: whether it knows VLANs.
+    pub vlan_filtering: bool,
+}
+
+/// What a bridge knows of its port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// Whether a frame may leave by the port it came in by.
+    pub hairpin: bool,
+    /// Whether it talks to ports that are not isolated only.
+    pub isolated: bool,
+}
+
+impl Link {
+    pub(super) fn from_message(message: &LinkMessage) -> Self {
+        let flags = message.header.flags;
+        let mut link = Self {
+            index: message.header.index,
+            up: flags.contains(LinkFlags::Up),
+            promisc: flags.contains(LinkFlags::Promisc),
+            loopback: flags.contains(LinkFlags::Loopback),
+            ..Self::default()
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Address(bytes) => {
+                    link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
+                }
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Controller(master) => link.master = Some(*master),
+                LinkAttribute::Link(peer) => link.peer = Some(*peer),
+                // A device without a carrier of its own (the loopback) is "unknown" while it works.
+                LinkAttribute::OperState(state) => {
+                    link.running = link.up && matches!(state, State::Up | State::Unknown);
+                }
+                LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.read(info)),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    fn read(&mut self, info: &LinkInfo) {
+        match info {
+            LinkInfo::Kind(kind) => self.kind = kind.to_string(),
+            LinkInfo::Data(InfoData::Bridge(data)) => {
+                self.vlan_filtering = data.contains(&InfoBridge::VlanFiltering(true));
+            }
+            LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
+                self.port = Some(Port {
+                    hairpin: data.contains(&InfoBridgePort::HairpinMode(true)),
+                    isolated: data.contains(&InfoBridgePort::Isolated(true)),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// The hardware address as a result has it; empty where there is none.
+    pub fn mac_text(&self) -> String {
+        self.mac.map(|mac| mac.to_string()).unwrap_or_default()
+    }
+}

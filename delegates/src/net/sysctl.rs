@@ -1,0 +1,94 @@
+//! Sysctls of a network namespace.
+//!
+//! `/proc/sys/net` shows the namespace of the thread that looks: a container's are written by a thread in it, all in
+//! one visit.
+
+use std::{fs::File, io::Write};
+
+use super::{NetError, Netns, Result};
+
+/// A value for a key below `/proc/sys`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sysctl {
+    /// With slashes: "net/ipv4/ip_forward".
+    pub key: String,
+    /// What to write.
+    pub value: &'static str,
+    /// Whether a failure counts. A key that the kernel does not have (IPv6 not built in, say) is no failure where not.
+    pub required: bool,
+}
+
+impl Sysctl {
+    /// A value that must be written.
+    pub fn required(key: impl Into<String>, value: &'static str) -> Self {
+        Self { key: key.into(), value, required: true }
+    }
+
+    /// A value that is written where the kernel has the key.
+    pub fn wanted(key: impl Into<String>, value: &'static str) -> Self {
+        Self { key: key.into(), value, required: false }
+    }
+
+    /// `net/ipv4/conf/IFNAME/…` or `net/ipv6/conf/IFNAME/…`; an interface's name may hold dots, never slashes.
+    pub fn conf(family: Family, ifname: &str, name: &str) -> String {
+        format!("net/{}/conf/{ifname}/{name}", family.as_str())
+    }
+}
+
+/// An address family, as sysctls spell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// ipv4.
+    V4,
+    /// ipv6.
+    V6,
+}
+
+impl Family {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+}
+
+/// Writes sysctls of the caller's own namespace, in their order.
+pub fn write_host(sysctls: &[Sysctl]) -> Result<()> {
+    write(sysctls, "the host")
+}
+
+/// Writes sysctls of a container's namespace, in their order and one visit.
+pub fn write_in(netns: &Netns, sysctls: &[Sysctl]) -> Result<()> {
+    if sysctls.is_empty() {
+        return Ok(());
+    }
+    let place = netns.path().display().to_string();
+    netns.enter(|| write(sysctls, &place))?
+}
+
+/// Reads a sysctl of the caller's own namespace, without its line end; `None` where the kernel has no such key.
+pub fn read_host(key: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/sys/{key}")).ok().map(|text| text.trim().to_owned())
+}
+
+fn write(sysctls: &[Sysctl], place: &str) -> Result<()> {
+    for sysctl in sysctls {
+        let path = format!("/proc/sys/{}", sysctl.key);
+        let written = File::options()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(sysctl.value.as_bytes()));
+        let Err(error) = written else { continue };
+        if sysctl.required {
+            return Err(NetError::Sysctl {
+                key: sysctl.key.clone(),
+                value: sysctl.value.to_owned(),
+                place: place.to_owned(),
+                error,
+            });
+        }
+        tracing::debug!(key = sysctl.key, value = sysctl.value, place, %error, "sysctl not written");
+    }
+    Ok(())
+}
