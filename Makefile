@@ -1,0 +1,50 @@
+# `make help` lists everything.
+
+CARGO ?= cargo
+# Where `make install` puts the binary and the plugins' names.
+BIN_DIR ?= /opt/cni/bin
+# The conflist that `make demo` tries.
+CONFLIST ?= deploy/examples/full-chain.conflist
+
+# A static binary needs the target to be named, or procedural macros would be built static, too.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BINARY := $(TARGET_DIR)/$(HOST)/release/catena
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env)
+ifneq ($(SUDO),)
+# Tests make namespaces: cargo builds as the user, and has each test binary run as root.
+export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint build install packages nextest clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: packages build ## Try the full chain in a throw-away namespace (needs root)
+	$(SUDO) $(BINARY) try $(CONFLIST)
+
+test: packages nextest lint ## Everything that must hold: rustfmt, clippy, all tests (needs root)
+	$(CARGO) nextest run --locked --workspace
+	$(CARGO) test --locked --workspace --doc --quiet
+
+lint: ## rustfmt and clippy, warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+
+build: ## The release binary, static: target/<host>/release/catena
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --release --target $(HOST)
+	@echo 'Built $(BINARY)'
+
+install: build ## Put the binary and the plugins' names into BIN_DIR (/opt/cni/bin)
+	$(SUDO) $(BINARY) install --bin-dir '$(BIN_DIR)'
+
+packages: ## Install what demo and test need from Debian's packages
+	tests/install-packages.sh
+
+nextest: ## Install the test runner, if it isn't there
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest
+
+clean: ## Remove everything that was built
+	$(CARGO) clean
