@@ -1,0 +1,397 @@
+//! Tokens to syntax tree.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{
+    lexer::{Kind, Token, lex, unexpected},
+    syntax::{
+        BaseChain, Chain, ChainKind, Data, Field, Ip, Nat, Operand, Rule, Set, Statement, Table,
+        Type, Verdict,
+    },
+};
+use crate::{error::Error, stored::Family};
+
+/// Parses a template: one table.
+pub(crate) fn parse(file: &str, text: &str) -> Result<Table, Error> {
+    let mut parser = Parser { file, tokens: lex(file, text)?, next: 0 };
+    let table = parser.table()?;
+    parser.skip_ends();
+    match parser.peek() {
+        None => Ok(table),
+        Some(_) => Err(parser.error("the end of the file")),
+    }
+}
+
+struct Parser<'a> {
+    file: &'a str,
+    tokens: Vec<Token>,
+    next: usize,
+}
+
+impl Parser<'_> {
+    // === what the rest is built from ===
+
+    fn peek(&self) -> Option<&Kind> {
+        self.tokens.get(self.next).map(|token| &token.kind)
+    }
+
+    fn line(&self) -> usize {
+        let token = self.tokens.get(self.next).or(self.tokens.last());
+        token.map_or(1, |token| token.line)
+    }
+
+    /// The error "expected …, found …" at the present place.
+    fn error(&self, expected: &str) -> Error {
+        let found = self.peek().map_or("the end of the file".into(), |kind| format!("\"{kind}\""));
+        unexpected(self.file, self.line(), &format!("expected {expected}, found {found}"))
+    }
+
+    fn skip_ends(&mut self) {
+        while self.peek() == Some(&Kind::End) {
+            self.next += 1;
+        }
+    }
+
+    fn word(&mut self, what: &str) -> Result<String, Error> {
+        match self.peek() {
+            Some(Kind::Word(word)) => {
+                let word = word.clone();
+                self.next += 1;
+                Ok(word)
+            }
+            _ => Err(self.error(what)),
+        }
+    }
+
+    fn keyword(&mut self, keyword: &str) -> Result<(), Error> {
+        if self.next_is(keyword) { Ok(()) } else { Err(self.error(&format!("\"{keyword}\""))) }
+    }
+
+    /// Takes this word if it is next.
+    fn next_is(&mut self, keyword: &str) -> bool {
+        let is = matches!(self.peek(), Some(Kind::Word(word)) if word == keyword);
+        self.next += usize::from(is);
+        is
+    }
+
+    /// Takes this symbol if it is next.
+    fn next_symbol(&mut self, symbol: &str) -> bool {
+        let is = matches!(self.peek(), Some(Kind::Symbol(s)) if *s == symbol);
+        self.next += usize::from(is);
+        is
+    }
+
+    fn symbol(&mut self, symbol: &str) -> Result<(), Error> {
+        if self.next_symbol(symbol) { Ok(()) } else { Err(self.error(&format!("\"{symbol}\""))) }
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        match self.peek() {
+            Some(Kind::End) => {
+                self.next += 1;
+                Ok(())
+            }
+            Some(Kind::Symbol("}")) => Ok(()),
+            _ => Err(self.error("the end of the line or \";\"")),
+        }
+    }
+
+    fn number<T: std::str::FromStr>(&mut self, what: &str) -> Result<T, Error> {
+        let before = self.next;
+        let word = self.word(what)?;
+        word.parse().map_err(|_| {
+            self.next = before;
+            self.error(what)
+        })
+    }
+
+    /// `@NAME`
+    fn set_name(&mut self) -> Result<String, Error> {
+        self.symbol("@")?;
+        self.word("the name of a set")
+    }
+
+    // === tables and what they hold ===
+
+    fn table(&mut self) -> Result<Table, Error> {
+        self.skip_ends();
+        self.keyword("table")?;
+        let family = if self.next_is("inet") {
+            Family::Inet
+        } else if self.next_is("bridge") {
+            Family::Bridge
+        } else {
+            return Err(self.error("\"inet\" or \"bridge\""));
+        };
+        let name = self.word("the table's name")?;
+        let mut table = Table { family, name, sets: Vec::new(), chains: Vec::new() };
+        self.symbol("{")?;
+        loop {
+            self.skip_ends();
+            if self.next_symbol("}") {
+                return Ok(table);
+            } else if self.next_is("set") {
+                table.sets.push(self.set(false)?);
+            } else if self.next_is("map") {
+                table.sets.push(self.set(true)?);
+            } else if self.next_is("chain") {
+                table.chains.push(self.chain(family)?);
+            } else {
+                return Err(self.error("\"set\", \"map\", \"chain\" or \"}\""));
+            }
+        }
+    }
+
+    fn set(&mut self, is_map: bool) -> Result<Set, Error> {
+        let name = self.word("the set's name")?;
+        self.symbol("{")?;
+        self.skip_ends();
+        self.keyword("type")?;
+        let key = self.types()?;
+        let data = if !is_map {
+            Data::Nothing
+        } else {
+            self.symbol(":")?;
+            if self.next_is("verdict") { Data::Verdict } else { Data::Value(self.types()?) }
+        };
+        self.end()?;
+        self.skip_ends();
+        let mut elements = Vec::new();
+        if self.next_is("elements") {
+            self.symbol("=")?;
+            self.symbol("{")?;
+            let key = self.hexadecimal()?;
+            self.symbol(":")?;
+            elements.push((key, self.hexadecimal()?));
+            self.symbol("}")?;
+            self.skip_ends();
+        }
+        self.symbol("}")?;
+        Ok(Set { name, key, data, elements })
+    }
+
+    fn hexadecimal(&mut self) -> Result<u32, Error> {
+        let what = "a number of 8 hexadecimal digits after 0x";
+        let error = self.error(what);
+        let word = self.word(what)?;
+        let digits = word.strip_prefix("0x").filter(|digits| digits.len() == 8);
+        digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or(error)
+    }
+
+    fn types(&mut self) -> Result<Vec<Type>, Error> {
+        let mut types = Vec::new();
+        loop {
+            let error = self.error("a data type");
+            types.push(match self.word("a data type")?.as_str() {
+                "ipv4_addr" => Type::Ipv4Addr,
+                "ipv6_addr" => Type::Ipv6Addr,
+                "ether_addr" => Type::EtherAddr,
+                "inet_proto" => Type::InetProto,
+                "inet_service" => Type::InetService,
+                "mark" => Type::Mark,
+                "ifname" => Type::Ifname,
+                _ => return Err(error),
+            });
+            if !self.next_symbol(".") {
+                return Ok(types);
+            }
+        }
+    }
+
+    fn chain(&mut self, family: Family) -> Result<Chain, Error> {
+        let name = self.word("the chain's name")?;
+        self.symbol("{")?;
+        self.skip_ends();
+        let base = if self.next_is("type") { Some(self.base_chain(family)?) } else { None };
+        let mut rules = Vec::new();
+        loop {
+            self.skip_ends();
+            if self.next_symbol("}") {
+                return Ok(Chain { name, base, rules });
+            }
+            rules.push(self.rule()?);
+        }
+    }
+
+    fn base_chain(&mut self, family: Family) -> Result<BaseChain, Error> {
+        let kind = match self.word("\"filter\" or \"nat\"")?.as_str() {
+            "filter" => ChainKind::Filter,
+            "nat" => ChainKind::Nat,
+            other => {
+                return Err(unexpected(self.file, self.line(), &format!("chain type {other}")));
+            }
+        };
+        self.keyword("hook")?;
+        let hook = match self.word("a hook")?.as_str() {
+            "prerouting" => 0,
+            "output" => 3,
+            "postrouting" => 4,
+            other => return Err(unexpected(self.file, self.line(), &format!("hook {other}"))),
+        };
+        self.keyword("priority")?;
+        // The names are nft's; in the bridge family they stand for other numbers.
+        let base = match (family, self.peek()) {
+            (Family::Inet, Some(Kind::Word(word))) => match word.as_str() {
+                "raw" => Some(-300),
+                "dstnat" => Some(-100),
+                "srcnat" => Some(100),
+                _ => None,
+            },
+            (Family::Bridge, Some(Kind::Word(word))) if word == "dstnat" => Some(-300),
+            _ => None,
+        };
+        let priority = match base {
+            None => self.number("a priority")?,
+            Some(base) => {
+                self.next += 1;
+                base + if self.next_symbol("+") { self.number::<i32>("a number")? } else { 0 }
+            }
+        };
+        self.end()?;
+        self.keyword("policy")?;
+        self.keyword("accept")?;
+        self.end()?;
+        Ok(BaseChain { kind, hook, priority })
+    }
+
+    // === rules ===
+
+    fn rule(&mut self) -> Result<Rule, Error> {
+        let line = self.line();
+        let mut statements = Vec::new();
+        while !matches!(self.peek(), Some(Kind::End | Kind::Symbol("}")) | None) {
+            statements.push(self.statement()?);
+        }
+        self.end()?;
+        Ok(Rule { line, statements })
+    }
+
+    fn statement(&mut self) -> Result<Statement, Error> {
+        if self.next_is("accept") {
+            Ok(Statement::Verdict(Verdict::Accept))
+        } else if self.next_is("drop") {
+            Ok(Statement::Verdict(Verdict::Drop))
+        } else if self.next_is("return") {
+            Ok(Statement::Verdict(Verdict::Return))
+        } else if self.next_is("jump") {
+            Ok(Statement::Verdict(Verdict::Jump(self.word("a chain")?)))
+        } else if self.next_is("goto") {
+            Ok(Statement::Verdict(Verdict::Goto(self.word("a chain")?)))
+        } else if self.next_is("masquerade") {
+            let fully_random = self.next_is("fully-random");
+            Ok(Statement::SourceNat { nat: Nat::Masquerade, fully_random })
+        } else if self.next_is("snat") {
+            let ip = self.ip()?;
+            self.keyword("to")?;
+            let to: IpAddr = self.number("an address")?;
+            if to.is_ipv4() != (ip == Ip::V4) {
+                return Err(self.error("an address of the other family"));
+            }
+            let fully_random = self.next_is("fully-random");
+            Ok(Statement::SourceNat { nat: Nat::Snat(to), fully_random })
+        } else if self.next_is("dnat") {
+            let ip = self.ip()?;
+            self.keyword("to")?;
+            let fields = self.fields()?;
+            self.keyword("map")?;
+            Ok(Statement::DnatMap { ip, fields, map: self.set_name()? })
+        } else {
+            self.matching()
+        }
+    }
+
+    fn matching(&mut self) -> Result<Statement, Error> {
+        let fields = self.fields()?;
+        if self.next_is("vmap") {
+            return Ok(Statement::VerdictMap { fields, map: self.set_name()? });
+        }
+        let negated = self.next_symbol("!=");
+        let operand = if self.next_symbol("@") {
+            Operand::Set(self.word("the name of a set")?)
+        } else {
+            match fields[..] {
+                [Field::Saddr(ip) | Field::Daddr(ip)] => Operand::Net(self.net(ip)?),
+                [Field::Iif] if self.peek() == Some(&Kind::Quoted("lo".into())) => {
+                    self.next += 1;
+                    Operand::Lo
+                }
+                [Field::FibDaddrType] if self.next_is("local") => Operand::Local,
+                [Field::CtStatus] if self.next_is("dnat") => Operand::Dnat,
+                _ => return Err(self.error("what this can be compared with")),
+            }
+        };
+        Ok(Statement::Match { fields, negated, operand })
+    }
+
+    fn net(&mut self, ip: Ip) -> Result<IpNet, Error> {
+        let error = self.error("an address or network of this family");
+        let word = self.word("an address or network")?;
+        let net = match word.parse::<IpAddr>() {
+            Ok(address) => Some(IpNet::from(address)),
+            Err(_) => word.parse::<IpNet>().ok(),
+        };
+        net.filter(|net| matches!(net, IpNet::V4(_)) == (ip == Ip::V4) && *net == net.trunc())
+            .ok_or(error)
+    }
+
+    fn ip(&mut self) -> Result<Ip, Error> {
+        if self.next_is("ip") {
+            Ok(Ip::V4)
+        } else if self.next_is("ip6") {
+            Ok(Ip::V6)
+        } else {
+            Err(self.error("\"ip\" or \"ip6\""))
+        }
+    }
+
+    fn fields(&mut self) -> Result<Vec<Field>, Error> {
+        let mut fields = vec![self.field()?];
+        while self.next_symbol(".") {
+            fields.push(self.field()?);
+        }
+        Ok(fields)
+    }
+
+    fn field(&mut self) -> Result<Field, Error> {
+        let error = self.error("a statement");
+        let first = self.word("a statement")?;
+        Ok(match first.as_str() {
+            "ip" | "ip6" => {
+                let ip = if first == "ip" { Ip::V4 } else { Ip::V6 };
+                if self.next_is("saddr") {
+                    Field::Saddr(ip)
+                } else {
+                    self.keyword("daddr")?;
+                    Field::Daddr(ip)
+                }
+            }
+            "ether" => {
+                self.keyword("saddr")?;
+                Field::EtherSaddr
+            }
+            "meta" => {
+                self.keyword("l4proto")?;
+                Field::L4Proto
+            }
+            "th" => {
+                self.keyword("dport")?;
+                Field::DestinationPort
+            }
+            "iif" => Field::Iif,
+            "iifname" => Field::Iifname,
+            "oifname" => Field::Oifname,
+            "ct" => {
+                self.keyword("status")?;
+                Field::CtStatus
+            }
+            "fib" => {
+                self.keyword("daddr")?;
+                self.keyword("type")?;
+                Field::FibDaddrType
+            }
+            _ => return Err(error),
+        })
+    }
+}

@@ -1,0 +1,93 @@
+//! Where a pod's packets leave under another source address, and under which.
+
+use std::{fmt::Write as _, net::IpAddr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use sha2::{Digest, Sha256};
+
+use crate::{element::IpFamily, owner::hex};
+
+/// The template of a policy chain; see the file for what its placeholders stand for.
+pub(crate) const TEMPLATE: &str = include_str!("../policy.nft");
+
+/// How every policy chain's name begins.
+pub(crate) const CHAIN_PREFIX: &str = "egress_";
+
+/// What happens to the packets of a pod that leave for other than the excluded destinations.
+///
+/// Networks with the same policy share one chain, whose name is a digest of its rules.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Policy {
+    /// Destinations that are reached under the pod's own address: the network's own subnets and its
+    /// non-masquerade CIDRs, both families mixed. Multicast never needs naming.
+    pub excluded: Vec<IpNet>,
+    /// What happens to the rest.
+    pub action: Action,
+}
+
+/// The new source address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// The address of the interface that the packet leaves by.
+    Masquerade,
+    /// A fixed address.
+    Snat(IpAddr),
+}
+
+impl Policy {
+    /// The name of the policy's chain for one family.
+    pub fn chain(&self, family: IpFamily) -> String {
+        format!(
+            "{CHAIN_PREFIX}{}",
+            &hex(&Sha256::digest(self.rendered(family, CHAIN_PREFIX)))[..16]
+        )
+    }
+
+    /// The policy's chain for one family as nft text, as `nft -f` takes it: a table with this one chain.
+    pub fn render(&self, family: IpFamily) -> String {
+        self.rendered(family, &self.chain(family))
+    }
+
+    fn rendered(&self, family: IpFamily, name: &str) -> String {
+        let (ip, multicast) = match family {
+            IpFamily::V4 => ("ip", "224.0.0.0/4"),
+            IpFamily::V6 => ("ip6", "ff00::/8"),
+        };
+        let action = match self.action {
+            Action::Masquerade => "masquerade fully-random".to_owned(),
+            Action::Snat(to) => format!("snat {ip} to {to} fully-random"),
+        };
+        let mut text = String::new();
+        for line in TEMPLATE.lines().filter(|line| !line.trim_start().starts_with('#')) {
+            let line = line
+                .replace("$NAME", name)
+                .replace("$MULTICAST", multicast)
+                .replace("$ACTION", &action)
+                .replace("$IP", ip);
+            if line.contains("$EXCLUDED") {
+                for net in self.excluded_of(family) {
+                    let _ = writeln!(text, "{}", line.replace("$EXCLUDED", &net));
+                }
+            } else {
+                let _ = writeln!(text, "{line}");
+            }
+        }
+        text
+    }
+
+    /// The excluded networks of one family: host bits cleared, merged, sorted, so that equal policies
+    /// read the same.
+    fn excluded_of(&self, family: IpFamily) -> Vec<String> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for net in &self.excluded {
+            match net {
+                IpNet::V4(net) => v4.push(net.trunc()),
+                IpNet::V6(net) => v6.push(net.trunc()),
+            }
+        }
+        match family {
+            IpFamily::V4 => Ipv4Net::aggregate(&v4).iter().map(Ipv4Net::to_string).collect(),
+            IpFamily::V6 => Ipv6Net::aggregate(&v6).iter().map(Ipv6Net::to_string).collect(),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The ruleset in the kernel of the present network namespace.
+
+mod commit;
+mod look;
+mod policies;
+mod state;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+pub use self::look::Held;
+use crate::{element::Element, error::Error, netlink::Connection, owner::Owner};
+
+/// How often a change is begun anew because others changed the ruleset meanwhile.
+const ATTEMPTS: u32 = 100;
+
+/// Elements that are on record, for the case that the kernel has lost them all.
+type Recorded = Box<dyn FnMut() -> Vec<(Element, Owner)> + Send>;
+
+/// The ruleset of one network namespace: that of the thread which opened it.
+///
+/// Everything blocks, for some ten microseconds per request; a transaction that fails takes longer, because the
+/// kernel waits for an RCU grace period before it gives up what it had prepared.
+pub struct Ruleset {
+    connection: Connection,
+    lock: File,
+    lock_path: PathBuf,
+    recorded: Option<Recorded>,
+}
+
+impl Ruleset {
+    /// Opens a netlink socket in the calling thread's network namespace, and the lock file (made with its
+    /// directory if absent), which is locked while a commit is under way only.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lock`], [`Error::NoNfTables`], [`Error::Io`]. Whether this process may change the ruleset is
+    /// found out by the first commit.
+    pub fn open(lock_path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::Lock { path: lock_path.to_owned(), source };
+        if let Some(directory) = lock_path.parent().filter(|d| !d.as_os_str().is_empty()) {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let lock = options.open(lock_path).map_err(failed)?;
+        let connection = Connection::open()?;
+        Ok(Self { connection, lock, lock_path: lock_path.to_owned(), recorded: None })
+    }
+
+    /// Says where to get all elements that are on record. It is asked when a commit finds no table at all (the
+    /// first use on a node, or someone's `nft flush ruleset`), and what it says is restored in
+    /// the same transaction. It should leave out what the commit itself removes.
+    pub fn on_install(&mut self, recorded: impl FnMut() -> Vec<(Element, Owner)> + Send + 'static) {
+        self.recorded = Some(Box::new(recorded));
+    }
+
+    /// Runs `work` under the lock. The lock orders this program's own processes; against those of others
+    /// there is the ruleset's generation.
+    fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        let failed = |source| Error::Lock { path: self.lock_path.clone(), source };
+        self.lock.lock().map_err(failed)?;
+        let result = work(self);
+        // Cannot fail for a lock that is held; and the end of the process gives it back in any case.
+        let _ = self.lock.unlock();
+        result
+    }
+}

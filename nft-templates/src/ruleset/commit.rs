@@ -1,0 +1,373 @@
+//! Transactions: first blindly, which suffices nearly always; otherwise by reading first.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
+use nix::errno::Errno;
+
+use super::{
+    ATTEMPTS, Ruleset,
+    state::{Found, State, describe},
+};
+use crate::{
+    element::{Element, Key},
+    error::Error,
+    netlink::{Outcome, Request},
+    owner::Owner,
+    policy::Policy,
+    set_element,
+    stored::{self, Entry, Family, Place, TABLE, Value},
+    templates,
+    transaction::{Committed, Conflict, Resolution, Transaction},
+};
+
+/// A transaction in terms of what the kernel stores.
+#[derive(Default)]
+struct Plan<'a> {
+    adds: Vec<(Entry, &'a Element)>,
+    removes: Vec<(Place, &'a Key, &'a Owner)>,
+    /// Text of the policy chains that the elements lead to, by name.
+    policies: BTreeMap<String, String>,
+    families: BTreeSet<Family>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(adds: &'a [(Element, Owner)], removes: &'a [(Key, Owner)]) -> Result<Self, Error> {
+        let mut plan = Self::default();
+        let mut seen: HashMap<Place, usize> = HashMap::new();
+        for (element, owner) in adds {
+            if let Element::Egress { source, policy } = element {
+                plan.add_policy(policy, *source);
+            }
+            for entry in stored::entries(element, owner)? {
+                plan.families.insert(entry.place.family);
+                match seen.get(&entry.place) {
+                    None => {
+                        seen.insert(entry.place.clone(), plan.adds.len());
+                        plan.adds.push((entry, element));
+                    }
+                    Some(earlier) => {
+                        let earlier = &mut plan.adds[*earlier];
+                        let same_owner = earlier.0.owner == entry.owner;
+                        if !same_owner || matches!(element, Element::HostPort { .. }) {
+                            return Err(Error::Duplicate { element: Box::new(element.clone()) });
+                        }
+                        *earlier = (entry, element);
+                    }
+                }
+            }
+        }
+        for (key, owner) in removes {
+            for place in stored::places(key) {
+                plan.families.insert(place.family);
+                plan.removes.push((place, key, owner));
+            }
+        }
+        Ok(plan)
+    }
+
+    fn add_policy(&mut self, policy: &Policy, source: std::net::IpAddr) {
+        let family = crate::element::IpFamily::of(source);
+        let name = policy.chain(family);
+        self.policies.entry(name).or_insert_with(|| policy.render(family));
+    }
+}
+
+impl Ruleset {
+    /// Makes all of a transaction's changes, or none.
+    ///
+    /// A transaction that only adds is one request to the kernel. Where the kernel says that something
+    /// is in the way (the table is missing or of another version, a key is held, a policy's chain is not there yet),
+    /// what is there is read and the change made for exactly the generation of the ruleset that was read,
+    /// again until no one else has changed it meanwhile.
+    ///
+    /// An element that its owner has already is replaced: its value may differ. For one that another owner
+    /// has, `conflict` decides. An element is removed only if it is still its owner's; one that is gone is
+    /// no error, nor is a table that is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Held`] if `conflict` refuses; [`Error::Duplicate`] and [`Error::Invalid`] for elements that
+    /// cannot be; [`Error::NotPermitted`], [`Error::NoNfTables`], [`Error::NoBridgeFamily`] and [`Error::Rejected`] for what the
+    /// kernel refuses; [`Error::Busy`] when others left no gap.
+    pub fn commit(
+        &mut self,
+        transaction: &Transaction,
+        conflict: &mut dyn FnMut(&Conflict) -> Resolution,
+    ) -> Result<Committed, Error> {
+        let plan = Plan::new(&transaction.adds, &transaction.removes)?;
+        if plan.families.is_empty() {
+            return Ok(Committed::default());
+        }
+        self.locked(|ruleset| {
+            if plan.removes.is_empty() && ruleset.blindly(&plan)? {
+                return Ok(Committed::default());
+            }
+            ruleset.knowingly(&plan, conflict)
+        })
+    }
+
+    /// Adds all elements in the hope that nothing is in the way. `false`: something is, and nothing was done.
+    fn blindly(&mut self, plan: &Plan<'_>) -> Result<bool, Error> {
+        let mut requests: Vec<_> =
+            plan.families.iter().map(|family| templates::version_check(*family)).collect();
+        requests.extend(plan.adds.iter().map(|(entry, element)| {
+            // An equal shared element is as good.
+            set_element::add(entry, !element.key().is_shared())
+        }));
+        match self.connection.batch(None, &requests)? {
+            Outcome::Done => Ok(true),
+            Outcome::Stale => Ok(false),
+            Outcome::Failed(failed) => {
+                // EBUSY is what kernels before 5.12 say of a key with another value.
+                let known = [Errno::ENOENT, Errno::EEXIST, Errno::EBUSY];
+                if failed.iter().all(|(_, errno)| known.contains(errno)) {
+                    Ok(false)
+                } else {
+                    Err(rejected(&requests, &failed))
+                }
+            }
+        }
+    }
+
+    fn knowingly(
+        &mut self,
+        plan: &Plan<'_>,
+        conflict: &mut dyn FnMut(&Conflict) -> Resolution,
+    ) -> Result<Committed, Error> {
+        let mut decided = Decisions { conflict, taken: Vec::new() };
+        let mut collect = true;
+        for _ in 0..ATTEMPTS {
+            let places = plan.adds.iter().map(|(entry, _)| &entry.place);
+            let places = places.chain(plan.removes.iter().map(|(place, _, _)| place));
+            let state = self.read(&plan.families, places, plan.policies.keys())?;
+            let generation = state.generation;
+            let mut change = Change::new(state);
+            if plan.adds.is_empty() && change.state.tables.values().all(|f| *f == Found::Absent) {
+                return Ok(Committed::default()); // nothing to remove from
+            }
+            for family in &plan.families {
+                match change.state.tables.get(family) {
+                    Some(Found::Current) => {}
+                    Some(Found::Other) => self.upgrade(*family, &mut change)?,
+                    Some(Found::Absent) | None => self.install(*family, plan, &mut change)?,
+                }
+            }
+            change.remove_all(plan);
+            change.add_all(plan, &mut decided)?;
+            if collect && !change.committed.upgraded {
+                change.requests.extend(self.no_longer_used(&change.unled())?);
+            }
+            match self.connection.batch(Some(generation), &change.requests)? {
+                Outcome::Done => return Ok(change.committed),
+                Outcome::Stale => {}
+                // A chain was counted as unused that is not: leave it to garbage collection.
+                Outcome::Failed(failed)
+                    if collect
+                        && failed.iter().all(|(index, errno)| {
+                            *errno == Errno::EBUSY
+                                && matches!(
+                                    change.requests[*index].message,
+                                    NfTablesMessage::DeleteChain(_)
+                                )
+                        }) =>
+                {
+                    collect = false;
+                }
+                Outcome::Failed(failed) => return Err(rejected(&change.requests, &failed)),
+            }
+        }
+        Err(Error::Busy { attempts: ATTEMPTS })
+    }
+
+    /// Makes a table that is not there, with all elements that are on record for it.
+    fn install(
+        &mut self,
+        family: Family,
+        plan: &Plan<'_>,
+        change: &mut Change,
+    ) -> Result<(), Error> {
+        change.requests.extend(templates::install(family)?);
+        change.committed.installed = true;
+        tracing::info!(%family, "installing the nf_tables table catena");
+        let recorded = self.recorded.as_mut().map(|recorded| recorded()).unwrap_or_default();
+        for (element, owner) in &recorded {
+            // One bad record must not keep the others from being restored.
+            let (entries, recorded) = match stored::entries(element, owner) {
+                Ok(entries) => (
+                    entries,
+                    Plan::new(std::slice::from_ref(&(element.clone(), owner.clone())), &[])
+                        .map(|plan| plan.policies),
+                ),
+                Err(error) => {
+                    tracing::warn!(%error, "an element on record cannot be restored");
+                    continue;
+                }
+            };
+            change.policies.extend(recorded?);
+            for entry in entries {
+                let wanted = plan.adds.iter().any(|(add, _)| add.place == entry.place);
+                if entry.place.family == family && !wanted {
+                    change.put(entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces a table by this program's version of it, with all elements and policies that are in it.
+    fn upgrade(&mut self, family: Family, change: &mut Change) -> Result<(), Error> {
+        tracing::info!(%family, "replacing the nf_tables table catena, which is of another version");
+        let entries = self.all_entries(family)?;
+        let attributes = vec![TableAttribute::Name(TABLE.into())];
+        change.requests.push(Request {
+            family,
+            flags: 0,
+            message: NfTablesMessage::DeleteTable(TableMessage { attributes }),
+        });
+        change.requests.extend(templates::install(family)?);
+        change.committed.upgraded = true;
+        if family == Family::Inet {
+            change.state.chains.clear();
+            for (name, requests) in self.copy_policies()? {
+                change.requests.extend(requests);
+                change.state.chains.insert(name);
+            }
+        }
+        change.state.entries.retain(|place, _| place.family != family);
+        for entry in entries {
+            change.put(entry)?;
+        }
+        Ok(())
+    }
+}
+
+/// The caller's decisions about conflicts: each is asked for once, however often the change is begun anew.
+struct Decisions<'a> {
+    conflict: &'a mut dyn FnMut(&Conflict) -> Resolution,
+    taken: Vec<(Place, Owner)>,
+}
+
+impl Decisions<'_> {
+    fn take_over(&mut self, entry: &Entry, element: &Element, holder: &Owner) -> bool {
+        if self.taken.iter().any(|(place, from)| *place == entry.place && from == holder) {
+            return true;
+        }
+        let conflict = Conflict {
+            element: element.clone(),
+            holder: holder.clone(),
+            wanted_by: entry.owner.clone(),
+        };
+        let take = (self.conflict)(&conflict) == Resolution::TakeOver;
+        if take {
+            self.taken.push((entry.place.clone(), holder.clone()));
+        }
+        take
+    }
+}
+
+/// A change under construction, and the state that the kernel is in when it has come so far.
+struct Change {
+    state: State,
+    requests: Vec<Request>,
+    committed: Committed,
+    /// Text of policy chains that may have to be made, by name.
+    policies: BTreeMap<String, String>,
+    /// References to policy chains that this change takes away (and adds).
+    led: BTreeMap<String, (usize, usize)>,
+}
+
+impl Change {
+    fn new(state: State) -> Self {
+        let committed = Committed::default();
+        let (policies, led) = (BTreeMap::new(), BTreeMap::new());
+        Self { state, requests: Vec::new(), committed, policies, led }
+    }
+
+    /// Adds an element whose key is free, and first the chain that it leads to.
+    fn put(&mut self, entry: Entry) -> Result<(), Error> {
+        if let Value::Goto(chain) = &entry.value {
+            if !self.state.chains.contains(chain) {
+                let Some(text) = self.policies.get(chain) else {
+                    tracing::warn!(%chain, "an element leads to a chain that is gone and is left out");
+                    return Ok(());
+                };
+                self.requests.extend(templates::install_policy(text)?);
+                self.state.chains.insert(chain.clone());
+            }
+            self.led.entry(chain.clone()).or_default().1 += 1;
+        }
+        self.requests.push(set_element::add(&entry, true));
+        self.state.entries.insert(entry.place.clone(), entry);
+        Ok(())
+    }
+
+    fn take(&mut self, place: &Place) {
+        if let Some(entry) = self.state.entries.remove(place) {
+            if let Value::Goto(chain) = entry.value {
+                self.led.entry(chain).or_default().0 += 1;
+            }
+            self.requests.push(set_element::delete(place));
+        }
+    }
+
+    fn remove_all(&mut self, plan: &Plan<'_>) {
+        for (place, key, owner) in &plan.removes {
+            let Some(entry) = self.state.entries.get(place) else { continue };
+            if entry.owner == **owner || key.is_shared() {
+                self.take(place);
+            } else {
+                let left = ((*key).clone(), entry.owner.clone());
+                if !self.committed.left.contains(&left) {
+                    self.committed.left.push(left);
+                }
+            }
+        }
+    }
+
+    fn add_all(&mut self, plan: &Plan<'_>, decided: &mut Decisions<'_>) -> Result<(), Error> {
+        self.policies.extend(plan.policies.clone());
+        for (entry, element) in &plan.adds {
+            if let Some(present) = self.state.entries.get(&entry.place) {
+                if element.key().is_shared()
+                    || (present.owner == entry.owner && present.value == entry.value)
+                {
+                    continue;
+                }
+                let holder = present.owner.clone();
+                if holder != entry.owner {
+                    if !decided.take_over(entry, element, &holder) {
+                        let element = Box::new((*element).clone());
+                        return Err(Error::Held { element, holder });
+                    }
+                    self.committed.taken_over.push(((*element).clone(), holder));
+                }
+                self.take(&entry.place);
+            }
+            self.put(entry.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Policy chains that lose references and gain none, and how many they lose.
+    fn unled(&self) -> BTreeMap<String, usize> {
+        let lost = self.led.iter().filter(|(_, (lost, gained))| *lost > 0 && *gained == 0);
+        lost.map(|(chain, (lost, _))| (chain.clone(), *lost)).collect()
+    }
+}
+
+/// The error for a batch that failed for a reason that cannot be mended here.
+pub(super) fn rejected(requests: &[Request], failed: &[(usize, Errno)]) -> Error {
+    let Some((index, errno)) = failed.first() else {
+        return Error::Protocol("a transaction failed without a reason".into());
+    };
+    let request = &requests[*index];
+    let no_family = [Errno::EOPNOTSUPP, Errno::EAFNOSUPPORT].contains(errno);
+    match (&request.message, request.family) {
+        (NfTablesMessage::NewTable(_), Family::Bridge) if no_family => {
+            Error::NoBridgeFamily(*errno)
+        }
+        (NfTablesMessage::NewTable(_), Family::Inet) if no_family => Error::NoNfTables(*errno),
+        _ => Error::Rejected { object: describe(request), errno: *errno },
+    }
+}

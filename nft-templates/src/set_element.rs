@@ -1,0 +1,151 @@
+//! Elements of sets to and from messages of nf_tables.
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
+    SetElementMessage, Verdict, VerdictAttribute,
+};
+
+use crate::{
+    netlink::Request,
+    owner::Owner,
+    stored::{Entry, Family, Place, TABLE, Value},
+};
+
+/// Type of the comment among an element's user data (nft's own encoding: type, length, value).
+const UDATA_COMMENT: u8 = 0;
+
+/// A message about one element of a set.
+pub(crate) fn list(set: &str, element: Vec<SetElementAttribute>) -> SetElementMessage {
+    SetElementMessage {
+        attributes: vec![
+            SetElementList::Table(TABLE.into()),
+            SetElementList::Set(set.into()),
+            SetElementList::Elements(vec![ListAttribute::Element(element)]),
+        ],
+    }
+}
+
+/// Adds an element. `exclusive`: fail if there is one with this key; otherwise an equal one (comments do
+/// not count) is left as it is.
+pub(crate) fn add(entry: &Entry, exclusive: bool) -> Request {
+    let mut attributes =
+        vec![SetElementAttribute::Key(DataAttribute::Value(entry.place.key.clone()))];
+    match &entry.value {
+        Value::Nothing => {}
+        Value::Bytes(bytes) => {
+            attributes.push(SetElementAttribute::Data(DataAttribute::Value(bytes.clone())));
+        }
+        Value::Goto(chain) => {
+            attributes.push(SetElementAttribute::Data(DataAttribute::Verdict(vec![
+                VerdictAttribute::Code(Verdict::Goto),
+                VerdictAttribute::Chain(chain.clone()),
+            ])));
+        }
+    }
+    if !entry.owner.as_str().is_empty() {
+        attributes.push(SetElementAttribute::UserData(comment(entry.owner.as_str())));
+    }
+    Request {
+        family: entry.place.family,
+        flags: NLM_F_CREATE | if exclusive { NLM_F_EXCL } else { 0 },
+        message: NfTablesMessage::NewSetElement(list(entry.place.set, attributes)),
+    }
+}
+
+/// Removes the element with this key.
+pub(crate) fn delete(place: &Place) -> Request {
+    let message = NfTablesMessage::DeleteSetElement(by_key(place));
+    Request { family: place.family, flags: 0, message }
+}
+
+/// Asks for the element with this key.
+pub(crate) fn get(place: &Place) -> Request {
+    let message = NfTablesMessage::GetSetElement(by_key(place));
+    Request { family: place.family, flags: 0, message }
+}
+
+/// Asks for all elements of a set.
+pub(crate) fn dump(family: Family, set: &str) -> Request {
+    let attributes = vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.into())];
+    let message = NfTablesMessage::GetSetElement(SetElementMessage { attributes });
+    Request { family, flags: 0, message }
+}
+
+fn by_key(place: &Place) -> SetElementMessage {
+    list(place.set, vec![SetElementAttribute::Key(DataAttribute::Value(place.key.clone()))])
+}
+
+/// The elements in an answer, as elements of `set`.
+pub(crate) fn entries(
+    family: Family,
+    set: &'static str,
+    message: &SetElementMessage,
+) -> Vec<Entry> {
+    let lists = message.attributes.iter().filter_map(|attribute| match attribute {
+        SetElementList::Elements(elements) => Some(elements),
+        _ => None,
+    });
+    let elements = lists.flatten().filter_map(|element| match element {
+        ListAttribute::Element(attributes) => Some(attributes),
+        _ => None,
+    });
+    elements.filter_map(|attributes| entry(family, set, attributes)).collect()
+}
+
+fn entry(family: Family, set: &'static str, attributes: &[SetElementAttribute]) -> Option<Entry> {
+    let (mut key, mut value, mut owner) = (None, Value::Nothing, None);
+    for attribute in attributes {
+        match attribute {
+            SetElementAttribute::Key(DataAttribute::Value(bytes)) => key = Some(bytes.clone()),
+            SetElementAttribute::Data(DataAttribute::Value(bytes)) => {
+                value = Value::Bytes(bytes.clone());
+            }
+            SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => {
+                if let Some(chain) = verdict.iter().find_map(|part| match part {
+                    VerdictAttribute::Chain(chain) => Some(chain.clone()),
+                    _ => None,
+                }) {
+                    value = Value::Goto(chain);
+                }
+            }
+            SetElementAttribute::UserData(bytes) => owner = comment_of(bytes),
+            _ => {}
+        }
+    }
+    let place = Place { family, set, key: key? };
+    Some(Entry { place, value, owner: Owner::from_comment(owner) })
+}
+
+fn comment(text: &str) -> Vec<u8> {
+    // An owner is at most 127 bytes, so that the length with the NUL fits a byte.
+    let mut bytes = vec![UDATA_COMMENT, (text.len() + 1) as u8];
+    bytes.extend(text.as_bytes());
+    bytes.push(0);
+    bytes
+}
+
+fn comment_of(mut userdata: &[u8]) -> Option<&str> {
+    while let [kind, length, rest @ ..] = userdata {
+        let (value, next) = rest.split_at_checked((*length).into())?;
+        if *kind == UDATA_COMMENT {
+            return std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok();
+        }
+        userdata = next;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comment_is_found_among_other_user_data() {
+        let bytes = [&[7, 2, 1, 1][..], &comment("web id/eth0")].concat();
+        assert_eq!(comment_of(&bytes), Some("web id/eth0"));
+        assert_eq!(comment_of(&bytes[..4]), None);
+        assert_eq!(comment_of(&[0, 9, b'x']), None);
+        assert_eq!(comment_of(&[0]), None);
+    }
+}

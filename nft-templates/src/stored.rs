@@ -1,0 +1,232 @@
+//! Elements as the kernel stores them: which set, which bytes.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::{
+    element::{Element, IpFamily, Key, Protocol},
+    error::Error,
+    owner::Owner,
+    policy::{Action, Policy},
+};
+
+/// The table's name, in both families.
+pub(crate) const TABLE: &str = "catena";
+
+/// Longest name of an interface (IFNAMSIZ without the NUL).
+const IFNAME_MAX: usize = 15;
+
+/// The two tables: `inet catena` and `bridge catena`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Family {
+    Inet,
+    Bridge,
+}
+
+impl Family {
+    pub(crate) const ALL: [Self; 2] = [Self::Inet, Self::Bridge];
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "inet",
+            Self::Bridge => "bridge",
+        })
+    }
+}
+
+/// What a map's element leads to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Value {
+    /// Nothing: the element of a set.
+    Nothing,
+    /// Bytes.
+    Bytes(Vec<u8>),
+    /// `goto CHAIN`
+    Goto(String),
+}
+
+/// Where an element is: its set and the bytes of its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) family: Family,
+    pub(crate) set: &'static str,
+    pub(crate) key: Vec<u8>,
+}
+
+/// An element of a set or map, with its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) place: Place,
+    pub(crate) value: Value,
+    pub(crate) owner: Owner,
+}
+
+/// The sets and maps that hold elements of pods, per table.
+pub(crate) fn sets(family: Family) -> &'static [&'static str] {
+    match family {
+        Family::Inet => &[
+            "hostports4_addr",
+            "hostports4",
+            "hostports6_addr",
+            "hostports6",
+            "excluded4",
+            "excluded6",
+            "hairpin4",
+            "hairpin6",
+            "bridges",
+            "egress4",
+            "egress6",
+        ],
+        Family::Bridge => &["macspoofchk", "macs"],
+    }
+}
+
+/// The places of a key. All but a spoof check have one.
+pub(crate) fn places(key: &Key) -> Vec<Place> {
+    let inet = |set: &'static str, key: Vec<u8>| Place { family: Family::Inet, set, key };
+    let bridge = |set: &'static str, key: Vec<u8>| Place { family: Family::Bridge, set, key };
+    let of = |address: &IpAddr, v4: &'static str, v6: &'static str| match address {
+        IpAddr::V4(_) => v4,
+        IpAddr::V6(_) => v6,
+    };
+    match key {
+        Key::HostPort { protocol, host_ip, host_port } => {
+            let (mut bytes, set) = if host_ip.is_unspecified() {
+                (Vec::new(), of(host_ip, "hostports4", "hostports6"))
+            } else {
+                (octets(*host_ip), of(host_ip, "hostports4_addr", "hostports6_addr"))
+            };
+            // Each part of a concatenation starts at a multiple of four bytes.
+            bytes.extend([protocol.number(), 0, 0, 0]);
+            bytes.extend(padded_port(*host_port));
+            vec![inet(set, bytes)]
+        }
+        Key::Hairpin { address } => {
+            vec![inet(of(address, "hairpin4", "hairpin6"), octets(*address).repeat(2))]
+        }
+        Key::Bridge { ifname } => vec![inet("bridges", padded_ifname(ifname).repeat(2))],
+        Key::Egress { source } => vec![inet(of(source, "egress4", "egress6"), octets(*source))],
+        Key::Excluded { address } => {
+            vec![inet(of(address, "excluded4", "excluded6"), octets(*address))]
+        }
+        Key::SpoofCheck { port, mac } => {
+            let name = padded_ifname(port);
+            let pair = [&name[..], mac, &[0, 0]].concat();
+            vec![bridge("macspoofchk", name), bridge("macs", pair)]
+        }
+    }
+}
+
+/// The entries that make up an element. Checks that the element can exist.
+pub(crate) fn entries(element: &Element, owner: &Owner) -> Result<Vec<Entry>, Error> {
+    let invalid =
+        |why: &str| Err(Error::Invalid { element: Box::new(element.clone()), why: why.to_owned() });
+    match element {
+        Element::HostPort { host_ip, host_port, to, .. } => {
+            if *host_port == 0 || to.port() == 0 {
+                return invalid("port 0 cannot be mapped: use 1 to 65535");
+            }
+            if to.ip().is_unspecified() {
+                return invalid("a port can only lead to the address of a pod");
+            }
+            if host_ip.is_some_and(|ip| IpFamily::of(ip) != IpFamily::of(to.ip())) {
+                return invalid("the host's address and the pod's are of different families");
+            }
+        }
+        Element::Bridge { ifname } if !is_ifname(ifname) => {
+            return invalid("not a name of an interface: 1 to 15 bytes without \"/\" and spaces");
+        }
+        Element::SpoofCheck { port, .. } if !is_ifname(port) => {
+            return invalid("not a name of an interface: 1 to 15 bytes without \"/\" and spaces");
+        }
+        Element::Egress { source, policy: Policy { action: Action::Snat(to), .. } }
+            if IpFamily::of(*to) != IpFamily::of(*source) =>
+        {
+            return invalid(&format!("cannot leave as {to}, which is of the other family"));
+        }
+        _ => {}
+    }
+    let value = match element {
+        Element::HostPort { to, .. } => {
+            Value::Bytes([octets(to.ip()), padded_port(to.port()).to_vec()].concat())
+        }
+        Element::Egress { source, policy } => Value::Goto(policy.chain(IpFamily::of(*source))),
+        _ => Value::Nothing,
+    };
+    let key = element.key();
+    let owner = if key.is_shared() { Owner::shared() } else { owner.clone() };
+    let entry = |place| Entry { place, value: value.clone(), owner: owner.clone() };
+    Ok(places(&key).into_iter().map(entry).collect())
+}
+
+/// What an element in the kernel stands for. `None` for one that says nothing by itself (a port that is
+/// spoof-checked is named with its MAC address in another set) or that nobody could have made.
+pub(crate) fn key(place: &Place) -> Option<Key> {
+    let bytes = &place.key[..];
+    Some(match place.set {
+        "hostports4" => host_port(Ipv4Addr::UNSPECIFIED.into(), bytes)?,
+        "hostports6" => host_port(Ipv6Addr::UNSPECIFIED.into(), bytes)?,
+        "hostports4_addr" => host_port(address(bytes.get(..4)?)?, bytes.get(4..)?)?,
+        "hostports6_addr" => host_port(address(bytes.get(..16)?)?, bytes.get(16..)?)?,
+        "hairpin4" => Key::Hairpin { address: address(bytes.get(..4)?)? },
+        "hairpin6" => Key::Hairpin { address: address(bytes.get(..16)?)? },
+        "bridges" => Key::Bridge { ifname: ifname(bytes.get(..16)?)? },
+        "egress4" | "egress6" => Key::Egress { source: address(bytes)? },
+        "excluded4" | "excluded6" => Key::Excluded { address: address(bytes)? },
+        "macs" => Key::SpoofCheck {
+            port: ifname(bytes.get(..16)?)?,
+            mac: bytes.get(16..22)?.try_into().ok()?,
+        },
+        _ => return None,
+    })
+}
+
+/// The pod's end of a host port, from the value in the kernel.
+pub(crate) fn target(value: &Value) -> Option<SocketAddr> {
+    let Value::Bytes(bytes) = value else { return None };
+    let (ip, port) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    Some(SocketAddr::new(address(ip)?, u16::from_be_bytes([port[0], port[1]])))
+}
+
+fn host_port(host_ip: IpAddr, rest: &[u8]) -> Option<Key> {
+    let [protocol, _, _, _, high, low, _, _] = *rest else { return None };
+    let protocol = Protocol::from_number(protocol)?;
+    Some(Key::HostPort { protocol, host_ip, host_port: u16::from_be_bytes([high, low]) })
+}
+
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    match bytes.len() {
+        4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
+        16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),
+        _ => None,
+    }
+}
+
+fn ifname(bytes: &[u8]) -> Option<String> {
+    let end = bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len());
+    String::from_utf8(bytes[..end].to_vec()).ok()
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn padded_port(port: u16) -> [u8; 4] {
+    let [high, low] = port.to_be_bytes();
+    [high, low, 0, 0]
+}
+
+fn padded_ifname(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(IFNAME_MAX + 1, 0);
+    bytes
+}
+
+fn is_ifname(name: &str) -> bool {
+    (1..=IFNAME_MAX).contains(&name.len())
+        && !name.bytes().any(|b| b == b'/' || b == 0 || b.is_ascii_whitespace())
+}

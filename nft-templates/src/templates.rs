@@ -1,0 +1,101 @@
+//! The ruleset's text.
+
+use netlink_packet_netfilter::nftables::{DataAttribute, NfTablesMessage, SetElementAttribute};
+
+use crate::{
+    compile,
+    error::Error,
+    language,
+    netlink::Request,
+    policy, set_element,
+    stored::{Family, Place},
+};
+
+/// The ruleset as an administrator reads it: name and text of each file, in nft's language. `policy.nft` has
+/// placeholders; [`crate::Policy::render`] fills them in.
+pub const TEMPLATES: &[(&str, &str)] = &[
+    ("catena.nft", include_str!("../catena.nft")),
+    ("bridge.nft", include_str!("../bridge.nft")),
+    ("policy.nft", policy::TEMPLATE),
+];
+
+/// What precedes the version's eight hexadecimal digits in a template.
+const VERSION: &str = "elements = { 0x00000001 : 0x";
+
+fn template(family: Family) -> (&'static str, &'static str) {
+    match family {
+        Family::Inet => TEMPLATES[0],
+        Family::Bridge => TEMPLATES[1],
+    }
+}
+
+/// The messages that make the whole table.
+pub(crate) fn install(family: Family) -> Result<Vec<Request>, Error> {
+    let (file, text) = template(family);
+    compile::table(file, &language::parse(file, text)?)
+}
+
+/// The messages that make the chain of a rendered policy.
+pub(crate) fn install_policy(text: &str) -> Result<Vec<Request>, Error> {
+    compile::chain("policy.nft", &language::parse("policy.nft", text)?)
+}
+
+/// The version that the template says it is.
+fn version(family: Family) -> u32 {
+    let (_, text) = template(family);
+    let digits = text.split_once(VERSION).and_then(|(_, rest)| rest.get(..8));
+    // A test reads both templates' versions.
+    digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_default()
+}
+
+/// Where the table's version is.
+pub(crate) fn version_place(family: Family) -> Place {
+    Place { family, set: "version", key: 1_u32.to_ne_bytes().to_vec() }
+}
+
+/// The value there, if the table is of this program's version.
+pub(crate) fn version_bytes(family: Family) -> Vec<u8> {
+    version(family).to_ne_bytes().to_vec()
+}
+
+/// Adds the version to its map. This changes nothing where it is there already, and fails where there is
+/// another one or no table: so a transaction with this in it happens to a table of this version, or not at
+/// all, at no cost of a question beforehand.
+pub(crate) fn version_check(family: Family) -> Request {
+    let attributes = vec![
+        SetElementAttribute::Key(DataAttribute::Value(version_place(family).key)),
+        SetElementAttribute::Data(DataAttribute::Value(version_bytes(family))),
+    ];
+    Request {
+        family,
+        flags: netlink_packet_core::NLM_F_CREATE,
+        message: NfTablesMessage::NewSetElement(set_element::list("version", attributes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::owner::hex;
+
+    #[test]
+    fn each_template_says_its_own_version() {
+        for family in Family::ALL {
+            let (file, text) = template(family);
+            let said = format!("{:08x}", version(family));
+            let without = text.replace(&format!("{VERSION}{said}"), VERSION);
+            let words = language::normalized(file, &without).unwrap();
+            let is = &hex(&Sha256::digest(words))[..8];
+            assert_eq!(said, is, "{file} was changed: its version must be 0x{is}");
+        }
+    }
+
+    #[test]
+    fn all_templates_compile() {
+        for family in Family::ALL {
+            install(family).unwrap();
+        }
+    }
+}
