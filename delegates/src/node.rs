@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use chain::Result;
+use chain::{Dirs, Result};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::net::{Net, NetError, Netns, Sysctl, sysctl};
@@ -15,6 +15,7 @@ use crate::net::{Net, NetError, Netns, Sysctl, sysctl};
 /// together.
 #[derive(Default)]
 pub struct Node {
+    dirs: Dirs,
     runtime: OnceCell<Rc<Runtime>>,
     host: OnceCell<Rc<Net>>,
     containers: RefCell<Vec<Rc<Container>>>,
@@ -48,6 +49,16 @@ impl Node {
     /// A node without anything open.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same with directories other than the default ones.
+    pub fn with_dirs(dirs: Dirs) -> Self {
+        Self { dirs, ..Self::default() }
+    }
+
+    /// Where the node keeps what it has to remember.
+    pub fn dirs(&self) -> &Dirs {
+        &self.dirs
     }
 
     /// The host's network configuration.
