@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Version};
 
 /// An operation of the specification (section 2, "CNI operations").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +35,25 @@ impl Verb {
             Self::Gc => "GC",
             Self::Status => "STATUS",
             Self::Version => "VERSION",
+        }
+    }
+
+    /// The oldest version of the specification that has the verb.
+    pub fn since(self) -> Version {
+        match self {
+            Self::Add | Self::Del | Self::Version => Version::V0_1_0,
+            Self::Check => Version::V0_4_0,
+            Self::Gc | Self::Status => Version::V1_1_0,
+        }
+    }
+
+    /// The variables that the verb cannot do without (section 2, "Parameters").
+    pub fn required(self) -> &'static [&'static str] {
+        match self {
+            Self::Add | Self::Check => &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"],
+            Self::Del => &["CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"],
+            Self::Gc | Self::Status => &["CNI_PATH"],
+            Self::Version => &[],
         }
     }
 }
