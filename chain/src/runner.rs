@@ -75,6 +75,15 @@ impl<'a, N: Node> Runner<'a, N> {
         self.built_in(delegate).is_none()
     }
 
+    /// Whether a delegate can be run at all: it speaks the version, or there is an executable.
+    pub fn require_runnable(&self, delegate: Delegate<'_>) -> Result<()> {
+        let runnable = match self.built_in(delegate) {
+            Some(plugin) => version_spoken(plugin, delegate.conf),
+            None => self.find(delegate.kind).map(drop),
+        };
+        runnable.map_err(|error| error.context(delegate.kind))
+    }
+
     /// ADD of one delegate. The error names it.
     pub fn add(
         &self,

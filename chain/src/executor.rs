@@ -1,0 +1,104 @@
+//! Runs a whole chain as a runtime does (CNI 1.1.0, section 3), as one transaction.
+
+mod add;
+mod del;
+mod network;
+mod step;
+
+use serde_json::{Map, Value};
+
+pub use self::step::{Observer, Step, StepKind};
+use crate::{
+    Attachment, CniResult, Code, ConfList, Delegate, Error, Node, Registry, Result, Runner, Verb,
+    record::{Dirs, Key, Records},
+};
+
+/// Runs chains, and keeps their records.
+///
+/// All verbs block, as [`Runner`] does.
+pub struct Executor<'a, N> {
+    /// Runs each delegate.
+    pub runner: Runner<'a, N>,
+    /// The records of attachments.
+    pub records: Records,
+    /// Whose records these are: [`Key::CHAIN`] for a chain that is run as a runtime does; where a runtime ran a single
+    /// plugin of ours, its type.
+    pub scope: String,
+}
+
+/// What a verb is to do for one attachment.
+pub struct Request<'r> {
+    /// The chain. DEL uses it only where there is no record.
+    pub list: &'r ConfList,
+    /// The attachment; its network is the list's.
+    pub attachment: &'r Attachment,
+    /// The capability arguments that the runtime provides.
+    pub capability_args: &'r Map<String, Value>,
+    /// The result that the chain was given, where it is itself a part of one.
+    pub prev_result: Option<CniResult>,
+    /// Is told of each step.
+    pub observer: Option<&'r Observer<'r>>,
+}
+
+impl<'a, N: Node> Executor<'a, N> {
+    /// An executor of chains as a runtime runs them.
+    pub fn new(registry: &'a Registry<'a, N>, path: Vec<std::path::PathBuf>, dirs: &Dirs) -> Self {
+        Self {
+            runner: Runner::new(registry, path),
+            records: Records::open(dirs),
+            scope: Key::CHAIN.to_owned(),
+        }
+    }
+
+    /// CHECK: whether the attachment is as ADD left it. The delegates are asked in the order of ADD, with its final
+    /// result (or the one that the request has), until one says no.
+    ///
+    /// A list with `disableCheck` is not checked. Versions before 0.4.0 have no CHECK (code 1).
+    pub fn check(&self, request: &Request<'_>, node: &mut N) -> Result<()> {
+        let list = request.list;
+        if !list.cni_version.has_check() {
+            return Err(Error::new(
+                Code::IncompatibleVersion,
+                format!("cniVersion {} has no CHECK: it came with 0.4.0", list.cni_version),
+            ));
+        }
+        if list.disable_check {
+            return Ok(());
+        }
+        let record = self.records.read(&Key::new(request.attachment, &self.scope)?)?;
+        let confs = match &record {
+            Some(record) if record.complete => record
+                .delegates
+                .iter()
+                .map(|delegate| delegate.plugin_conf())
+                .collect::<Result<_>>()?,
+            Some(_) => {
+                return Err(Error::internal(format!(
+                    "{}: its ADD or DEL was not finished; DEL it, and ADD it again",
+                    request.attachment
+                )));
+            }
+            None => list.delegates(request.capability_args)?,
+        };
+        let recorded = record.as_ref().map(|record| self.runner_of(record));
+        let runner = recorded.as_ref().unwrap_or(&self.runner);
+        let recorded = record.as_ref().and_then(|record| record.result.as_ref());
+        let prev_result = request.prev_result.as_ref().or(recorded);
+        for (index, conf) in confs.iter().enumerate() {
+            let delegate = Delegate::of(conf);
+            let checked = self.step(request.observer, delegate, Verb::Check, || {
+                runner.check(delegate, request.attachment, prev_result, node)
+            });
+            checked.map_err(|error| position(error, index, confs.len()))?;
+        }
+        Ok(())
+    }
+}
+
+/// An error of one delegate says where in the chain it stands, unless it stands alone.
+fn position(error: Error, index: usize, count: usize) -> Error {
+    if count == 1 {
+        return error;
+    }
+    error.context(format_args!("delegate {} of {count} failed", index + 1))
+}

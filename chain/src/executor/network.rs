@@ -1,0 +1,116 @@
+//! GC and STATUS: the verbs about a network.
+
+use std::{collections::HashSet, mem};
+
+use serde_json::Map;
+
+use super::{Executor, Observer, position};
+use crate::{ConfList, Delegate, Error, Node, Result, ValidAttachment, Verb};
+
+impl<N: Node> Executor<'_, N> {
+    /// GC: DELs each recorded attachment of the network that is not valid, and from 1.1.0 asks the delegates to remove
+    /// what else belongs to none. Goes on over errors, and returns them together. A list with `disableGC` is left alone.
+    ///
+    /// Only this network's attachments are touched, and of those only the ones in this executor's scope. One whose ADD
+    /// or DEL is at work right now is left to it.
+    pub fn gc(
+        &self,
+        list: &ConfList,
+        valid: &[ValidAttachment],
+        observer: Option<&Observer<'_>>,
+        node: &mut N,
+    ) -> Result<()> {
+        if list.disable_gc {
+            return Ok(());
+        }
+        let mut errors = Vec::new();
+        self.gc_records(list, valid, observer, node).unwrap_or_else(|error| errors.push(error));
+        if list.cni_version.has_gc() {
+            self.gc_delegates(list, valid, observer, node)
+                .unwrap_or_else(|error| errors.push(error));
+        }
+        Error::join(errors).map_or(Ok(()), Err)
+    }
+
+    fn gc_records(
+        &self,
+        list: &ConfList,
+        valid: &[ValidAttachment],
+        observer: Option<&Observer<'_>>,
+        node: &mut N,
+    ) -> Result<()> {
+        let valid: HashSet<_> = valid
+            .iter()
+            .map(|valid| (valid.container_id.as_str(), valid.ifname.as_str()))
+            .collect();
+        let boot = self.records.dirs().boot()?;
+        let mut errors = Vec::new();
+        for record in self.records.list(&list.name)? {
+            let stale = !valid.contains(&(record.container_id.as_str(), record.ifname.as_str()));
+            if record.scope != self.scope || !stale {
+                continue;
+            }
+            let key = record.key();
+            let removed = self.records.try_lock(&key).and_then(|lock| {
+                let Some(lock) = lock else { return Ok(()) };
+                // It may have been removed since it was listed.
+                if let Some(mut record) = self.records.read(&key)? {
+                    self.undo(&mut record, None, &boot, observer, node)?;
+                }
+                lock.remove();
+                Ok(())
+            });
+            removed.unwrap_or_else(|error| {
+                let stale = format!("stale attachment {}/{}", record.container_id, record.ifname);
+                errors.push(error.context(stale));
+            });
+        }
+        Error::join(errors).map_or(Ok(()), Err)
+    }
+
+    fn gc_delegates(
+        &self,
+        list: &ConfList,
+        valid: &[ValidAttachment],
+        observer: Option<&Observer<'_>>,
+        node: &mut N,
+    ) -> Result<()> {
+        let confs = list.delegates(&Map::new())?;
+        let mut errors = Vec::new();
+        let mut put_off = false;
+        for (index, conf) in confs.iter().enumerate() {
+            let delegate = Delegate::of(conf);
+            let foreign = self.runner.is_foreign(delegate);
+            if foreign && mem::take(&mut put_off) {
+                self.flush(observer, Verb::Gc, node).unwrap_or_else(|error| errors.push(error));
+            }
+            put_off |= !foreign;
+            let collected =
+                self.step(observer, delegate, Verb::Gc, || self.runner.gc(delegate, valid, node));
+            collected.unwrap_or_else(|error| errors.push(position(error, index, confs.len())));
+        }
+        self.flush(observer, Verb::Gc, node).unwrap_or_else(|error| errors.push(error));
+        Error::join(errors).map_or(Ok(()), Err)
+    }
+
+    /// STATUS: the first delegate's error that cannot serve ADD now. Versions before 1.1.0 have no STATUS, and are
+    /// taken to be able to.
+    pub fn status(
+        &self,
+        list: &ConfList,
+        observer: Option<&Observer<'_>>,
+        node: &mut N,
+    ) -> Result<()> {
+        if !list.cni_version.has_gc() {
+            return Ok(());
+        }
+        let confs = list.delegates(&Map::new())?;
+        for (index, conf) in confs.iter().enumerate() {
+            let delegate = Delegate::of(conf);
+            let ready =
+                self.step(observer, delegate, Verb::Status, || self.runner.status(delegate, node));
+            ready.map_err(|error| position(error, index, confs.len()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! One ADD or DEL of an attachment at a time.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::PathBuf,
+};
+
+use super::{Key, Records, store};
+use crate::{Error, Result};
+
+/// The lock of one record. It is released when this is dropped, or by the kernel when the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    /// Locked by flock(2); a child that is exec'd does not inherit it.
+    _file: File,
+    path: PathBuf,
+}
+
+impl Records {
+    /// Locks a record; waits for whoever has it.
+    pub fn lock(&self, key: &Key) -> Result<Lock> {
+        self.acquire(key, |file| file.lock().map(|()| true))
+            .map(|lock| lock.expect("waiting ends with the lock or an error"))
+    }
+
+    /// Locks a record; `None` where an ADD or DEL of it is at work.
+    pub fn try_lock(&self, key: &Key) -> Result<Option<Lock>> {
+        self.acquire(key, |file| match file.try_lock() {
+            Ok(()) => Ok(true),
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Error(error)) => Err(error),
+        })
+    }
+
+    fn acquire(&self, key: &Key, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Lock>> {
+        let dir = self.locks_dir();
+        let path = dir.join(key.digest());
+        let failed = |error: io::Error| Error::io(format!("lock {}: {error}", path.display()));
+        let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        loop {
+            let file = match open() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    store::create_dirs(&dir)?;
+                    open().map_err(failed)?
+                }
+                file => file.map_err(failed)?,
+            };
+            if !lock(&file).map_err(failed)? {
+                return Ok(None);
+            }
+            // Whoever had it may have removed the file, and a later one locked a new file of this name.
+            let locked = file.metadata().map_err(failed)?;
+            match fs::metadata(&path) {
+                Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
+                    return Ok(Some(Lock { _file: file, path }));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+}
+
+impl Lock {
+    /// Releases the lock and removes its file, since nothing is left to lock. Whoever waits for it notices.
+    pub fn remove(self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "the lock's file stays");
+        }
+    }
+}

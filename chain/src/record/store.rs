@@ -1,0 +1,236 @@
+//! The records as files: `<state>/attachments/<network>/<container>@<ifname>:<scope>.json`.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{Dirs, Key, Record, journal};
+use crate::{Error, Result};
+
+/// The records of a node.
+#[derive(Clone, Debug)]
+pub struct Records {
+    dirs: Dirs,
+}
+
+impl Records {
+    /// The records in these folders. They need not exist yet.
+    pub fn open(dirs: &Dirs) -> Self {
+        Self { dirs: dirs.clone() }
+    }
+
+    /// The folders.
+    pub fn dirs(&self) -> &Dirs {
+        &self.dirs
+    }
+
+    /// The file of a record.
+    pub fn path(&self, key: &Key) -> PathBuf {
+        self.network_dir(&key.network).join(key.file_name())
+    }
+
+    /// The record, if there is one. One that cannot be understood (a crash of the file system, an editor) counts as
+    /// none: it is set aside under another name, with a warning, so that it never blocks a DEL.
+    ///
+    /// Errors: where it cannot be read, or was written by a newer Catena.
+    pub fn read(&self, key: &Key) -> Result<Option<Record>> {
+        let record = read(&self.path(key))?;
+        Ok(record.filter(|record| record.key() == *key))
+    }
+
+    /// Replaces a record, atomically and durably.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        journal::create(self, record).map(drop)
+    }
+
+    /// Removes a record; it need not be there. It is not synced: a record that a power cut brings back is one more DEL.
+    pub fn remove(&self, key: &Key) -> Result<()> {
+        let path = self.path(key);
+        for path in [draft(&path), path] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(at(&path, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// All records of a network, of all scopes, sorted by file name.
+    pub fn list(&self, network: &str) -> Result<Vec<Record>> {
+        let records = self.matching(network, |_| true)?;
+        Ok(records.into_iter().filter(|record| record.network == network).collect())
+    }
+
+    /// The records of one attachment in all scopes. Reads the names of all records of the network, but only these files.
+    pub fn find(&self, network: &str, container_id: &str, ifname: &str) -> Result<Vec<Record>> {
+        let stem = stem(container_id, ifname);
+        let same = |name: &str| name.strip_prefix(&stem).is_some_and(|rest| rest.starts_with(':'));
+        let records = self.matching(network, same)?;
+        let same = |record: &Record| {
+            (record.network.as_str(), record.container_id.as_str(), record.ifname.as_str())
+                == (network, container_id, ifname)
+        };
+        Ok(records.into_iter().filter(same).collect())
+    }
+
+    /// The networks that have records, sorted.
+    pub fn networks(&self) -> Result<Vec<String>> {
+        let mut networks = Vec::new();
+        for name in names(&self.attachments_dir())? {
+            let files = names(&self.attachments_dir().join(&name))?;
+            if !files.iter().any(|file| is_record(file)) {
+                continue;
+            }
+            if name.starts_with(HASHED) {
+                // The name is too long for a folder's, and stands in each record.
+                let dir = self.attachments_dir().join(&name);
+                let mut records = files
+                    .iter()
+                    .filter(|file| is_record(file))
+                    .map(|file| tolerant(&dir.join(file)));
+                networks.extend(records.find_map(|record| record).map(|record| record.network));
+            } else {
+                networks.push(name);
+            }
+        }
+        networks.sort();
+        Ok(networks)
+    }
+
+    fn matching(&self, network: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Record>> {
+        let dir = self.network_dir(network);
+        let mut files = names(&dir)?;
+        files.retain(|name| is_record(name) && wanted(name));
+        files.sort();
+        Ok(files.iter().filter_map(|file| tolerant(&dir.join(file))).collect())
+    }
+
+    fn attachments_dir(&self) -> PathBuf {
+        self.dirs.state.join("attachments")
+    }
+
+    fn network_dir(&self, network: &str) -> PathBuf {
+        self.attachments_dir().join(short(network, 200))
+    }
+
+    pub(super) fn locks_dir(&self) -> PathBuf {
+        self.dirs.run.join("locks")
+    }
+}
+
+impl Key {
+    /// An interface's name has no ':', so the parts cannot run into each other.
+    fn file_name(&self) -> String {
+        format!("{}:{}.json", stem(&self.container_id, &self.ifname), short(&self.scope, 80))
+    }
+
+    /// A name of fixed length for the whole key.
+    pub(super) fn digest(&self) -> String {
+        let parts = [&self.network, &self.container_id, &self.ifname, &self.scope];
+        hex(&parts.map(String::as_str).join("\0"))
+    }
+}
+
+fn stem(container_id: &str, ifname: &str) -> String {
+    short(&format!("{container_id}@{ifname}"), 120)
+}
+
+/// What a digest begins with in a file's name. No network's name or container id begins with it.
+const HASHED: char = '%';
+
+/// A name, or its digest where it is long: all parts together must fit into the 255 bytes of a file's name.
+fn short(text: &str, longest: usize) -> String {
+    if text.len() <= longest { text.to_owned() } else { format!("{HASHED}{}", hex(text)) }
+}
+
+fn hex(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where a record is written before it gets its name. There is one writer at a time, so one name suffices, and what a
+/// killed process left is written over.
+pub(super) fn draft(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+fn is_record(name: &str) -> bool {
+    !name.starts_with('.') && name.ends_with(".json")
+}
+
+/// A record for a list: one that cannot be read is not in it.
+fn tolerant(path: &Path) -> Option<Record> {
+    read(path).unwrap_or_else(|error| {
+        tracing::warn!(%error, "passing over a record");
+        None
+    })
+}
+
+fn read(path: &Path) -> Result<Option<Record>> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path, &error)),
+    };
+    match journal::parse(&text) {
+        Ok(record) if record.format == Record::FORMAT => Ok(Some(record)),
+        Ok(record) => Err(Error::internal(format!(
+            "{} has format {}, and this version of catena knows {}: a newer one wrote it",
+            path.display(),
+            record.format,
+            Record::FORMAT
+        ))),
+        Err(error) => {
+            let aside = PathBuf::from(format!("{}.corrupt", path.display()));
+            let moved = fs::rename(path, &aside);
+            tracing::warn!(
+                path = %path.display(), %error, aside = %aside.display(), moved = moved.is_ok(),
+                "a record cannot be understood, and is set aside"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// The names in a folder; none where there is no such folder. Names that are not text are nobody's records.
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(at(dir, &error)),
+    };
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// Makes a folder and what is missing above it, durably, for root alone.
+pub(super) fn create_dirs(dir: &Path) -> Result<()> {
+    let existing = dir.ancestors().find(|dir| dir.is_dir());
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| at(dir, &error))?;
+    // Each new folder is an entry of the one above it.
+    for above in dir.ancestors().skip(1) {
+        sync_dir(above)?;
+        if Some(above) == existing {
+            break;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| at(dir, &error))
+}
+
+pub(super) fn at(path: &Path, error: &io::Error) -> Error {
+    Error::io(format!("{}: {error}", path.display()))
+}
