@@ -9,8 +9,9 @@ use serde_json::{Map, Value};
 
 pub use self::step::{Observer, Step, StepKind};
 use crate::{
-    Attachment, CniResult, Code, ConfList, Delegate, Error, Node, Registry, Result, Runner, Verb,
-    record::{Dirs, Key, Records},
+    Attachment, CniResult, Code, ConfList, Delegate, Dirs, Error, Node, Registry, Result, Runner,
+    Verb,
+    record::{Key, Records},
 };
 
 /// Runs chains, and keeps their records.

@@ -34,7 +34,7 @@ pub use foreign::Limits;
 pub use invocation::{Environment, Stdin};
 pub use names::{check_container_id, check_ifname, check_network_name, check_plugin_type};
 pub use plugin::{Call, History, NetworkCall, Node, Plugin, Registry, ValidAttachment};
-pub use record::{Dirs, Key, NetnsId, Record, Records};
+pub use record::{Key, NetnsId, Record, Records};
 pub use result::CniResult;
 pub use runner::{Delegate, Runner};
 pub use verb::Verb;

@@ -30,21 +30,6 @@ use crate::{
     check_ifname, check_network_name, check_plugin_type,
 };
 
-/// Where Catena keeps what outlives one call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dirs {
-    /// What must survive a reboot: records, leases. Default `/var/lib/catena`.
-    pub state: PathBuf,
-    /// What must not: locks, sockets, the boot's marker. A tmpfs. Default `/run/catena`.
-    pub run: PathBuf,
-}
-
-impl Default for Dirs {
-    fn default() -> Self {
-        Self { state: "/var/lib/catena".into(), run: "/run/catena".into() }
-    }
-}
-
 /// What a record is about. There is one record for each, and one ADD or DEL at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -98,7 +83,7 @@ pub struct Record {
     /// Which namespace that was: a path can be used again for another one.
     #[serde(rename = "netnsID")]
     pub netns_id: Option<NetnsId>,
-    /// The boot in which ADD ran ([`Dirs::boot`]).
+    /// The boot in which ADD ran ([`crate::Dirs::boot`]).
     pub boot: String,
     /// When ADD began, in seconds since 1970.
     pub created: u64,

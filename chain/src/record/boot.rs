@@ -2,8 +2,8 @@
 
 use std::{fs, io, path::Path};
 
-use super::{Dirs, store};
-use crate::{Error, Result};
+use super::store;
+use crate::{Dirs, Error, Result};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const UUID: &str = "/proc/sys/kernel/random/uuid";

@@ -9,8 +9,8 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Dirs, Key, Record, journal};
-use crate::{Error, Result};
+use super::{Key, Record, journal};
+use crate::{Dirs, Error, Result};
 
 /// The records of a node.
 #[derive(Clone, Debug)]
