@@ -9,7 +9,7 @@ packages=(
   # The kernel's own view, and traffic.
   nftables iptables iproute2 iputils-ping conntrack curl iperf3 strace procps util-linux
   # Real runtimes, and the plugins to compare with.
-  podman containerd runc containernetworking-plugins busybox-static
+  podman containerd crun containernetworking-plugins busybox-static
 )
 
 missing=()

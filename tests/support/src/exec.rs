@@ -8,10 +8,12 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::pdeathsig::die_with_this_thread;
+use crate::wait::until;
 
 /// A command about to be run; made by [`Netns::cmd`](crate::Netns::cmd).
 ///
@@ -115,6 +117,10 @@ impl Run {
     }
 }
 
+fn exit_code(status: ExitStatus) -> i32 {
+    status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(-1)
+}
+
 /// What a finished command left.
 #[derive(Debug, Clone)]
 pub struct Output {
@@ -134,7 +140,7 @@ impl Output {
 
     /// Its exit code; 128 + signal where it was killed, as a shell has it.
     pub fn code(&self) -> i32 {
-        self.status.code().or(self.status.signal().map(|s| 128 + s)).unwrap_or(-1)
+        exit_code(self.status)
     }
 
     /// Its standard output; panics with the command line and both outputs if it failed.
@@ -197,6 +203,16 @@ impl Background {
         if let Ok(Some(status)) = self.child.try_wait() {
             panic!("`{}` ended early: {status}\n--- output\n{}", self.line, self.log());
         }
+    }
+
+    /// Waits for it to end by itself and returns its exit code (128 + signal if it was killed);
+    /// panics, with its output, if it has not within `deadline`.
+    #[track_caller]
+    pub fn wait(&mut self, deadline: Duration) -> i32 {
+        let status = until(&format!("`{}` ends", self.line), deadline, || {
+            self.child.try_wait().unwrap_or_else(|e| panic!("waiting for `{}`: {e}", self.line))
+        });
+        exit_code(status)
     }
 
     /// Kills it (SIGKILL) and waits for its end.

@@ -27,6 +27,7 @@ mod node;
 mod pdeathsig;
 mod plugins;
 mod runtime;
+pub mod runtimes;
 mod snapshot;
 mod traffic;
 mod wait;

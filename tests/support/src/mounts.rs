@@ -10,18 +10,13 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 /// The node's own files: its network namespace, temporary files, logs.
 pub(crate) const NODE_DIR: &str = "/run/testnode";
 
-/// Directories whose content stays visible while writes stay in the node.
-const COPY_ON_WRITE: [&str; 4] = ["/etc", "/opt", "/var/lib", "/var/log"];
-
-/// State directories that begin empty, whatever the host has there.
-const EMPTY: [&str; 7] = [
-    "/etc/cni",
-    "/etc/netns",
-    "/var/lib/cni",
-    "/var/lib/catena",
-    "/var/lib/containers",
-    "/var/lib/containerd",
-    "/var/lib/kubelet",
+/// Directories whose content stays visible while writes stay in the node, and below each of them
+/// those that begin empty, whatever the host has there.
+const COPY_ON_WRITE: [(&str, &[&str]); 4] = [
+    ("/etc", &["cni", "netns"]),
+    ("/opt", &["cni"]),
+    ("/var/lib", &["cni", "catena", "containers", "containerd", "kubelet"]),
+    ("/var/log", &[]),
 ];
 
 /// Lays the node's mounts in the calling thread's mount namespace, which must be a new one already.
@@ -31,13 +26,16 @@ pub(crate) fn set_up() {
     tmpfs("/run");
     make_dir("/run/lock", 0o1777);
     make_dir(NODE_DIR, 0o755);
-    for dir in COPY_ON_WRITE.into_iter().filter(|d| Path::new(d).is_dir()) {
+    for (dir, empty) in COPY_ON_WRITE.into_iter().filter(|(dir, _)| Path::new(dir).is_dir()) {
         overlay(dir);
+        for name in empty {
+            tmpfs(&format!("{dir}/{name}"));
+        }
     }
-    for dir in EMPTY {
-        make_dir(dir, 0o755);
-        tmpfs(dir);
-    }
+    // Namespaces that a process in mounts of its own gives a name are to be seen by the node, as
+    // they are where an init system shares all mounts.
+    tmpfs("/run/netns");
+    do_mount(None, "/run/netns", None, MsFlags::MS_SHARED, None);
     sysfs();
 }
 
@@ -67,6 +65,7 @@ fn overlay(dir: &str) {
 }
 
 fn tmpfs(dir: &str) {
+    make_dir(dir, 0o755);
     do_mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), Some("mode=755"));
 }
 

@@ -23,23 +23,40 @@ use crate::wait::until;
 pub struct Netns {
     name: String,
     path: PathBuf,
-    /// Whether it's the node's own, which commands are in without further ado.
-    own: bool,
+    entry: Entry,
+}
+
+/// How a command gets into a namespace.
+#[derive(Debug)]
+enum Entry {
+    /// It's the node's own: it is there already.
+    None,
+    /// By the name that `ip netns` knows.
+    Name,
+    /// By the path.
+    Path,
 }
 
 impl Netns {
     pub(crate) fn node(path: PathBuf) -> Self {
-        Self { name: "the node".to_owned(), path, own: true }
+        Self { name: "the node".to_owned(), path, entry: Entry::None }
     }
 
     /// Makes the namespace `/run/netns/<name>`. Its loopback interface is down, as a runtime
     /// hands it to the plugins.
     pub(crate) fn add(name: &str) -> Self {
         Run::new(["ip", "netns", "add", name]).output().success();
-        Self { name: name.to_owned(), path: Path::new("/run/netns").join(name), own: false }
+        let path = Path::new("/run/netns").join(name);
+        Self { name: name.to_owned(), path, entry: Entry::Name }
     }
 
-    /// The name under which `ip netns` knows it.
+    /// A namespace that somebody else has made, for instance a container runtime; `name` is for
+    /// messages. Commands there see the node's `/sys`.
+    pub fn at(name: &str, path: impl Into<PathBuf>) -> Self {
+        Self { name: name.to_owned(), path: path.into(), entry: Entry::Path }
+    }
+
+    /// Its name: what `ip netns` knows a container's or a neighbour's by.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -49,13 +66,18 @@ impl Netns {
         &self.path
     }
 
-    /// `argv` to be run in this namespace, with `/sys` as it is seen from there.
+    /// `argv` to be run in this namespace.
     pub fn cmd<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Run {
-        if self.own {
-            return Run::new(argv);
-        }
-        let prefix = ["ip", "netns", "exec", &self.name].into_iter().map(OsString::from);
-        Run::new(prefix.chain(argv.into_iter().map(|a| a.as_ref().to_owned())))
+        let prefix = match self.entry {
+            Entry::None => Vec::new(),
+            Entry::Name => ["ip", "netns", "exec", &self.name].map(OsString::from).to_vec(),
+            Entry::Path => {
+                let mut net = OsString::from("--net=");
+                net.push(&self.path);
+                vec![OsString::from("nsenter"), net]
+            }
+        };
+        Run::new(prefix.into_iter().chain(argv.into_iter().map(|a| a.as_ref().to_owned())))
     }
 
     /// Runs `argv` here and returns its standard output; panics if it fails.

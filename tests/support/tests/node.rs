@@ -163,3 +163,13 @@ fn a_failed_command_shows_its_line_and_both_outputs() {
         assert!(text.contains(part), "{part} is missing in: {text}");
     }
 }
+
+#[test]
+fn bridge_nf_is_the_nodes_own() {
+    let node = Node::new();
+    for (on, value) in [(false, "0"), (true, "1")] {
+        node.bridge_nf(on);
+        assert_eq!(node.sysctl("bridge.bridge-nf-call-iptables"), value);
+        assert_eq!(node.sysctl("bridge.bridge-nf-call-ip6tables"), value);
+    }
+}

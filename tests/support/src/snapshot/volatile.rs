@@ -26,8 +26,9 @@ pub(super) fn link(link: &mut Value) {
     remove(link, &["stats", "stats64"]);
     let is_bridge = link["linkinfo"]["info_kind"] == "bridge";
     if is_bridge {
-        // Without a port that is up a bridge has no carrier; its address is its ports' lowest.
-        remove(link, &["operstate", "address"]);
+        // Without a port that is up a bridge has no carrier; its address is its ports' lowest, and
+        // so are its limits.
+        remove(link, &["operstate", "address", "tso_max_size", "tso_max_segs"]);
         if let Some(flags) = link["flags"].as_array_mut() {
             flags.retain(|flag| flag != "NO-CARRIER" && flag != "LOWER_UP");
         }
