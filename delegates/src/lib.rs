@@ -1,9 +1,15 @@
 //! The built-in delegates, one module per plugin, and the netlink layer that they share.
 
+pub mod ipam;
 mod names;
 pub mod net;
 mod node;
 
+use chain::Plugin;
+
 pub use names::{host_veth, ifb};
 pub use net::NetError;
 pub use node::{Container, Node};
+
+/// The built-in plugins.
+pub static BUILTINS: &[&dyn Plugin<Node>] = &[&ipam::host_local::HostLocal, &ipam::static_::Static];

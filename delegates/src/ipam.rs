@@ -1,0 +1,5 @@
+//! The IPAM plugins: they hand out addresses and touch no interface.
+
+pub mod host_local;
+mod requested;
+pub mod static_;

@@ -1,0 +1,156 @@
+//! The IPAM plugin `host-local`: hands out the addresses of ranges, and remembers on disk who has which.
+//!
+//! The directory of leases is the reference plugin's, so that a node can switch in place and back. What Catena knows
+//! beyond it (whose the leases are without reading all of them, and which boot they belong to) is kept beside it.
+
+mod allocator;
+mod config;
+mod error;
+mod owner;
+mod range;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use chain::{
+    Attachment, Call, CniResult, Code, Dirs, Error, NetworkCall, Plugin, Result, result::IpConfig,
+};
+use nix::unistd::{AccessFlags, access};
+
+use self::{
+    config::{Config, data_dir},
+    owner::Owner,
+    store::Store,
+};
+use crate::Node;
+
+/// `"type": "host-local"` in `ipam`.
+#[derive(Clone, Copy, Debug)]
+pub struct HostLocal;
+
+impl Plugin<Node> for HostLocal {
+    fn kind(&self) -> &'static str {
+        "host-local"
+    }
+
+    fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
+        add(call, node.dirs())
+    }
+
+    fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        del(call, node.dirs())
+    }
+
+    fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        check(call, node.dirs())
+    }
+
+    fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        gc(call, node.dirs())
+    }
+
+    fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        status(call, node.dirs())
+    }
+}
+
+fn owner(attachment: &Attachment) -> Owner {
+    Owner::new(&attachment.container_id, &attachment.ifname)
+}
+
+fn add<N>(call: &Call<'_, N>, dirs: &Dirs) -> Result<CniResult> {
+    let config = Config::read(call.conf, &call.attachment.args)?;
+    let dns = config.dns()?;
+    let mut store = Store::open(dirs, &config.data_dir, &call.conf.name)?;
+    let owner = owner(call.attachment);
+    let addresses = allocator::allocate(&mut store, &owner, &config.sets, &config.requested)?;
+    let ips = config
+        .sets
+        .iter()
+        .zip(addresses)
+        .map(|(set, address)| set.ip_config(address))
+        .collect::<Vec<IpConfig>>();
+    Ok(CniResult { ips, routes: config.routes, dns, ..CniResult::default() })
+}
+
+/// Reads no more of the configuration than where the leases are, so that DEL goes through whatever became of the rest.
+fn del<N>(call: &Call<'_, N>, dirs: &Dirs) -> Result<()> {
+    let data_dir = data_dir(call.conf);
+    if let Some(mut store) = Store::open_existing(dirs, &data_dir, &call.conf.name)? {
+        let owner = owner(call.attachment);
+        let released = store.release(&owner)?;
+        tracing::debug!(%owner, ?released, "leases released");
+    }
+    Ok(())
+}
+
+/// The attachment must have a lease, and one for each address of `prevResult` that is in the ranges.
+fn check<N>(call: &Call<'_, N>, dirs: &Dirs) -> Result<()> {
+    let config = Config::read(call.conf, &call.attachment.args)?;
+    let owner = owner(call.attachment);
+    let leases = config.data_dir.join(&call.conf.name);
+    let mut held = Vec::new();
+    if let Some(mut store) = Store::open_existing(dirs, &config.data_dir, &call.conf.name)? {
+        held = store.held_by(&owner)?.0;
+        if held.is_empty() {
+            held = store.held_by(&owner.without_ifname())?.0;
+        }
+    }
+    if held.is_empty() {
+        return Err(Error::internal(format!(
+            "host-local: {owner} has no lease in {}",
+            leases.display()
+        )));
+    }
+    let ips = call.prev_result.map_or(&[][..], |result| &result.ips);
+    let expected = ips
+        .iter()
+        .map(|ip| ip.address.addr())
+        .filter(|address| config.sets.iter().any(|set| set.range_of(*address).is_some()));
+    for address in expected {
+        if !held.contains(&address) {
+            return Err(Error::internal(format!(
+                "host-local: {owner} has no lease for {address} of prevResult in {}",
+                leases.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Releases the leases of attachments that are gone, the reference plugin's among them.
+fn gc<N>(call: &NetworkCall<'_, N>, dirs: &Dirs) -> Result<()> {
+    let data_dir = data_dir(call.conf);
+    let Some(mut store) = Store::open_existing(dirs, &data_dir, &call.conf.name)? else {
+        return Ok(());
+    };
+    let released = store.retain(|owner| {
+        call.valid.iter().any(|valid| {
+            valid.container_id == owner.container_id
+                && (owner.ifname.is_empty() || valid.ifname == owner.ifname)
+        })
+    })?;
+    for (owner, address) in released {
+        tracing::info!(%owner, %address, "lease released: its attachment is not valid any more");
+    }
+    Ok(())
+}
+
+/// ADD can be served where leases can be written and each range set has an address to give.
+fn status<N>(call: &NetworkCall<'_, N>, dirs: &Dirs) -> Result<()> {
+    let config = Config::read(call.conf, &chain::CniArgs::default())?;
+    for dir in [config.data_dir.join(&call.conf.name), dirs.state.join("leases")] {
+        let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(&dir);
+        if let Err(errno) = access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+            return Err(Error::new(
+                Code::NotAvailable,
+                format!("host-local cannot write leases in {}: {}", there.display(), errno.desc()),
+            ));
+        }
+    }
+    if let Some(store) = Store::open_existing(dirs, &config.data_dir, &call.conf.name)? {
+        allocator::check_room(&store, &config.sets)
+            .map_err(|error| Error::new(Code::NotAvailable, error.to_string()))?;
+    }
+    Ok(())
+}
