@@ -9,7 +9,7 @@ use chain::Plugin;
 
 pub use names::{host_veth, ifb};
 pub use net::NetError;
-pub use node::{Container, Node};
+pub use node::{Container, Elements, Node, Undo, owner};
 
 /// The built-in plugins.
 pub static BUILTINS: &[&dyn Plugin<Node>] = &[&ipam::host_local::HostLocal, &ipam::static_::Static];

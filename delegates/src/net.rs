@@ -4,23 +4,21 @@
 //! the runtime below belongs to its [`Node`](crate::Node).
 
 pub mod addr;
+pub mod conntrack;
 mod error;
 pub mod link;
 mod mac;
 pub mod netns;
 pub mod route;
+mod socket;
 pub mod sysctl;
 pub mod tc;
 
-use std::{cell::RefCell, future::Future, pin::Pin, rc::Rc};
+use std::rc::Rc;
 
-use futures_util::{Stream, StreamExt};
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use netlink_packet_route::RouteNetlinkMessage;
-use nix::errno::Errno;
-use rtnetlink::sys::AsyncSocket;
+use netlink_sys::protocols::NETLINK_ROUTE;
 use tokio::runtime::Runtime;
 
 pub use error::{NetError, Refusal, Result};
@@ -28,34 +26,29 @@ pub use mac::Mac;
 pub use netns::Netns;
 pub use sysctl::Sysctl;
 
-/// How often an interrupted dump is repeated before giving up: each interruption means that someone changed what was
-/// being listed.
-const DUMP_ATTEMPTS: usize = 16;
+use socket::{Opened, Socket};
 
 /// A route netlink socket in one network namespace.
 ///
 /// It goes on working outside the namespace it was opened in, and keeps that namespace and its devices alive: drop it
 /// as soon as it has served.
 pub struct Net {
-    runtime: Rc<Runtime>,
-    handle: rtnetlink::Handle,
-    /// The socket's own half, driven only while a call waits: dropping it closes the socket at once.
-    connection: RefCell<Pin<Box<dyn Future<Output = ()>>>>,
+    socket: Socket<RouteNetlinkMessage>,
     place: String,
 }
 
 impl Net {
     /// A socket in the caller's namespace.
     pub(crate) fn host(runtime: &Rc<Runtime>) -> Result<Self> {
-        let socket = Socket::open(runtime).map_err(NetError::Socket)?;
-        Ok(socket.into_net(runtime, "the host".to_owned()))
+        let socket = open(runtime)?.driven_by(runtime);
+        Ok(Self { socket, place: "the host".to_owned() })
     }
 
     /// A socket in a container's namespace.
     pub(crate) fn container(runtime: &Rc<Runtime>, netns: &Netns) -> Result<Self> {
         let shared: &Runtime = runtime;
-        let socket = netns.enter(|| Socket::open(shared))?.map_err(NetError::Socket)?;
-        Ok(socket.into_net(runtime, netns.path().display().to_string()))
+        let socket = netns.enter(|| open(shared))??.driven_by(runtime);
+        Ok(Self { socket, place: netns.path().display().to_string() })
     }
 
     /// Where this is, for messages: "the host" or the namespace's path.
@@ -89,7 +82,7 @@ impl Net {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
-        Ok(self.exchange(message, NLM_F_REQUEST | NLM_F_ACK | flags)?.messages)
+        self.socket.request(message, NLM_F_REQUEST | NLM_F_ACK | flags)
     }
 
     /// Lists objects; repeated where the listing was interrupted by a change. Only for what is small: the kernel is
@@ -98,86 +91,15 @@ impl Net {
         &self,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
-        for _ in 0..DUMP_ATTEMPTS {
-            let answer = self.exchange(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
-            if !answer.interrupted {
-                return Ok(answer.messages);
-            }
-        }
-        Err(Refusal { errno: Errno::EINTR, reason: "the listing kept changing".to_owned() })
-    }
-
-    fn exchange(&self, message: RouteNetlinkMessage, flags: u16) -> Result<Answer, Refusal> {
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = flags;
-        let closed =
-            || Refusal { errno: Errno::EPIPE, reason: "the netlink socket was closed".to_owned() };
-        let mut handle = self.handle.clone();
-        let replies = handle.request(request).map_err(|_| closed())?;
-        self.wait(collect(replies)).ok_or_else(closed)?
-    }
-
-    /// Waits for `work`, driving the socket meanwhile; `None` where the socket ended.
-    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut connection = self.connection.borrow_mut();
-        self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                outcome = work => Some(outcome),
-                () = &mut *connection => None,
-            }
-        })
+        self.socket.dump(message)
     }
 }
 
-/// What the kernel answered to one request.
-struct Answer {
-    messages: Vec<RouteNetlinkMessage>,
-    interrupted: bool,
-}
-
-async fn collect(
-    mut replies: impl Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Unpin,
-) -> Result<Answer, Refusal> {
-    let mut answer = Answer { messages: Vec::new(), interrupted: false };
-    while let Some(reply) = replies.next().await {
-        answer.interrupted |= reply.header.flags & NLM_F_DUMP_INTR != 0;
-        match reply.payload {
-            NetlinkPayload::InnerMessage(message) => answer.messages.push(message),
-            NetlinkPayload::Error(error) => {
-                if let Some(refusal) = Refusal::from_message(&error) {
-                    return Err(refusal);
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(answer)
-}
-
-/// A socket that is not yet a [`Net`]: it is opened on a thread in the namespace and driven on another.
-struct Socket {
-    connection: Pin<Box<dyn Future<Output = ()> + Send>>,
-    handle: rtnetlink::Handle,
-}
-
-impl Socket {
-    fn open(runtime: &Runtime) -> std::io::Result<Self> {
-        let _entered = runtime.enter();
-        // Strict checking makes the kernel honour the filters of a listing instead of passing over them.
-        let (mut connection, handle, _) = rtnetlink::new_connection_with_strict_check()?;
-        let socket = connection.socket_mut().socket_mut();
-        socket.set_ext_ack(true)?;
-        socket.set_cap_ack(true)?;
-        Ok(Self { connection: Box::pin(connection), handle })
-    }
-
-    fn into_net(self, runtime: &Rc<Runtime>, place: String) -> Net {
-        Net {
-            runtime: Rc::clone(runtime),
-            handle: self.handle,
-            connection: RefCell::new(self.connection),
-            place,
-        }
-    }
+/// Opens a route netlink socket in the calling thread's namespace.
+fn open(runtime: &Runtime) -> Result<Opened<RouteNetlinkMessage>> {
+    Opened::new(runtime, NETLINK_ROUTE, |socket| {
+        // Makes the kernel honour the filters of a listing instead of passing over them.
+        socket.set_netlink_get_strict_chk(true)
+    })
+    .map_err(NetError::Socket)
 }

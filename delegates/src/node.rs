@@ -1,15 +1,26 @@
 //! What the built-in delegates of one run share on the node.
 
+mod elements;
+mod undo;
+
 use std::{
     cell::{OnceCell, RefCell},
     path::Path,
     rc::Rc,
 };
 
-use chain::{Dirs, Result};
+use chain::{Attachment, Dirs, Result};
+use nft_templates::Owner;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::net::{Net, NetError, Netns, Sysctl, sysctl};
+use crate::net::{
+    Net, NetError, Netns, Sysctl,
+    conntrack::{Conntrack, ConntrackFlush},
+    sysctl,
+};
+
+pub use elements::Elements;
+pub use undo::Undo;
 
 /// The host and the container of one run: sockets, opened when first used, and the work that is put off to be done
 /// together.
@@ -19,6 +30,8 @@ pub struct Node {
     runtime: OnceCell<Rc<Runtime>>,
     host: OnceCell<Rc<Net>>,
     containers: RefCell<Vec<Rc<Container>>>,
+    elements: Elements,
+    conntrack: Vec<ConntrackFlush>,
     links: Vec<String>,
 }
 
@@ -93,7 +106,20 @@ impl Node {
         }
     }
 
-    /// Deletes a device on the host when the run's other work is done, together with all others.
+    /// The elements of the ruleset that are to be added and removed when the run's delegates are done, all in one
+    /// transaction.
+    pub fn elements(&mut self) -> &mut Elements {
+        &mut self.elements
+    }
+
+    /// Forgets tracked connections once the elements are in place (ADD) or away (DEL).
+    pub fn flush_conntrack(&mut self, flush: ConntrackFlush) {
+        if !self.conntrack.contains(&flush) {
+            self.conntrack.push(flush);
+        }
+    }
+
+    /// Deletes a device on the host when all else of the run is done, together with all others.
     pub fn delete_link(&mut self, name: impl Into<String>) {
         let name = name.into();
         if !self.links.contains(&name) {
@@ -109,21 +135,54 @@ impl Node {
             Builder::new_current_thread().enable_all().build().map_err(NetError::Runtime)?;
         Ok(Rc::clone(self.runtime.get_or_init(|| Rc::new(runtime))))
     }
+
+    fn forget_connections(&mut self) -> Result<()> {
+        let flushes = std::mem::take(&mut self.conntrack);
+        if flushes.is_empty() {
+            return Ok(());
+        }
+        let conntrack = Conntrack::host(&self.runtime()?)?;
+        let host = self.host()?;
+        for flush in &flushes {
+            let count = conntrack.flush(flush, &host)?;
+            tracing::debug!(?flush, count, "tracked connections forgotten");
+        }
+        Ok(())
+    }
 }
 
 impl chain::Node for Node {
+    /// Commits the elements, then forgets connections, then deletes devices. A failure of one does not keep back the
+    /// others: DEL has to get as far as it can.
     fn flush(&mut self) -> Result<()> {
         // A socket in the container would keep it alive while others run.
         self.containers.borrow_mut().clear();
+        let committed = self.elements.commit(&self.dirs);
+        let forgotten = match &committed {
+            Ok(()) => self.forget_connections(),
+            Err(_) => Ok(()),
+        };
         let links = std::mem::take(&mut self.links);
-        if !links.is_empty() {
-            self.host()?.link().del_together(&links)?;
-        }
-        Ok(())
+        let deleted = match links.as_slice() {
+            [] => Ok(()),
+            links => self
+                .host()
+                .and_then(|host| host.link().del_together(links).map_err(chain::Error::from)),
+        };
+        self.conntrack.clear();
+        let errors = [committed, forgotten, deleted].into_iter().filter_map(Result::err).collect();
+        chain::Error::join(errors).map_or(Ok(()), Err)
     }
 
     fn discard(&mut self) {
         self.containers.borrow_mut().clear();
+        self.elements = Elements::default();
+        self.conntrack.clear();
         self.links.clear();
     }
+}
+
+/// The owner of an attachment's elements.
+pub fn owner(attachment: &Attachment) -> Owner {
+    Owner::new(&attachment.network, &attachment.container_id, &attachment.ifname)
 }

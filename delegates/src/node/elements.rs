@@ -1,0 +1,91 @@
+//! The run's changes to the nftables ruleset.
+
+use chain::{Code, Dirs, Error, Result};
+use nft_templates::{Conflict, Element, Key, Missing, Owner, Resolution, Ruleset, Transaction};
+
+/// Elements to be added and removed in one transaction when the run's delegates are done.
+#[derive(Default)]
+pub struct Elements {
+    transaction: Transaction,
+    /// Owners of whose elements nothing is known.
+    purged: Vec<Owner>,
+}
+
+impl Elements {
+    /// Adds an element.
+    pub fn add(&mut self, element: Element, owner: &Owner) {
+        self.transaction.add(element, owner.clone());
+    }
+
+    /// Removes an element, if it is (still) this owner's.
+    pub fn remove(&mut self, key: impl Into<Key>, owner: &Owner) {
+        self.transaction.remove(key, owner.clone());
+    }
+
+    /// Removes whatever is this owner's: for DEL where ADD was not finished or has no record.
+    pub fn purge(&mut self, owner: &Owner) {
+        if !self.purged.contains(owner) {
+            self.purged.push(owner.clone());
+        }
+    }
+
+    /// Compares elements with those in the kernel; what is returned is not as it should be.
+    pub fn check(dirs: &Dirs, wanted: &[(Element, Owner)]) -> Result<Vec<Missing>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        open(dirs)?.check(wanted).map_err(into_error)
+    }
+
+    pub(super) fn commit(&mut self, dirs: &Dirs) -> Result<()> {
+        let transaction = std::mem::take(&mut self.transaction);
+        let purged = std::mem::take(&mut self.purged);
+        if transaction.is_empty() && purged.is_empty() {
+            return Ok(());
+        }
+        let mut ruleset = open(dirs)?;
+        for owner in &purged {
+            let removed = ruleset.remove_owned(owner).map_err(into_error)?;
+            tracing::debug!(%owner, count = removed.len(), "elements of an unfinished ADD removed");
+        }
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        let committed =
+            ruleset.commit(&transaction, &mut |conflict| resolve(conflict)).map_err(into_error)?;
+        for (element, holder) in &committed.taken_over {
+            tracing::info!(%element, %holder, "taken over from an attachment that is gone");
+        }
+        for (key, holder) in &committed.left {
+            tracing::info!(%key, %holder, "left to the attachment that has it by now");
+        }
+        Ok(())
+    }
+}
+
+/// Who gets an element that another has.
+///
+/// An address is whose IPAM gave it to: the other one's is out of date. A port stays with whom it leads to.
+fn resolve(conflict: &Conflict) -> Resolution {
+    match conflict.element {
+        Element::HostPort { .. } => Resolution::Refuse,
+        _ => Resolution::TakeOver,
+    }
+}
+
+fn open(dirs: &Dirs) -> Result<Ruleset> {
+    Ruleset::open(&dirs.run.join("nft.lock")).map_err(into_error)
+}
+
+fn into_error(error: nft_templates::Error) -> Error {
+    use nft_templates::Error as Nft;
+    let code = match &error {
+        // The holder may be on its way out.
+        Nft::Held { .. } | Nft::Busy { .. } => Code::TryAgain,
+        Nft::Duplicate { .. } | Nft::Invalid { .. } => Code::InvalidConfig,
+        Nft::NoNfTables(_) | Nft::NoBridgeFamily(_) => Code::UnsupportedField,
+        Nft::Lock { .. } | Nft::Io(_) => Code::Io,
+        _ => Code::Internal,
+    };
+    Error::new(code, error.to_string())
+}
