@@ -1,1 +1,30 @@
-fn main() {}
+//! Catena gives containers their networks.
+//!
+//! One binary behind three doors: under a plugin's name it is that CNI plugin, as `catena` with `CNI_COMMAND` set it is
+//! the meta plugin, and otherwise it is a tool. This file only tells which door was taken.
+
+mod cli;
+mod commands;
+mod logging;
+mod meta;
+mod output;
+mod plugin;
+mod wiring;
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+fn main() -> ExitCode {
+    let name = env::args_os().next().map(PathBuf::from);
+    let name = name.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    match name.and_then(wiring::builtin_kind) {
+        Some(kind) if kind != meta::KIND => plugin::run(kind),
+        _ if env::var_os("CNI_COMMAND").is_some() && env::args_os().len() == 1 => {
+            plugin::run(meta::KIND)
+        }
+        _ => cli::run(),
+    }
+}

@@ -11,10 +11,14 @@ impl<N: Node> Executor<'_, N> {
     /// GC: DELs each recorded attachment of the network that is not valid, and from 1.1.0 asks the delegates to remove
     /// what else belongs to none. Goes on over errors, and returns them together. A list with `disableGC` is left alone.
     ///
+    /// `network` is the name under which the attachments are recorded: that of the list, or of the meta plugin whose
+    /// chain the list is.
+    ///
     /// Only this network's attachments are touched, and of those only the ones in this executor's scope. One whose ADD
     /// or DEL is at work right now is left to it.
     pub fn gc(
         &self,
+        network: &str,
         list: &ConfList,
         valid: &[ValidAttachment],
         observer: Option<&Observer<'_>>,
@@ -24,7 +28,7 @@ impl<N: Node> Executor<'_, N> {
             return Ok(());
         }
         let mut errors = Vec::new();
-        self.gc_records(list, valid, observer, node).unwrap_or_else(|error| errors.push(error));
+        self.gc_records(network, valid, observer, node).unwrap_or_else(|error| errors.push(error));
         if list.cni_version.has_gc() {
             self.gc_delegates(list, valid, observer, node)
                 .unwrap_or_else(|error| errors.push(error));
@@ -34,7 +38,7 @@ impl<N: Node> Executor<'_, N> {
 
     fn gc_records(
         &self,
-        list: &ConfList,
+        network: &str,
         valid: &[ValidAttachment],
         observer: Option<&Observer<'_>>,
         node: &mut N,
@@ -45,7 +49,7 @@ impl<N: Node> Executor<'_, N> {
             .collect();
         let boot = self.records.dirs().boot()?;
         let mut errors = Vec::new();
-        for record in self.records.list(&list.name)? {
+        for record in self.records.list(network)? {
             let stale = !valid.contains(&(record.container_id.as_str(), record.ifname.as_str()));
             if record.scope != self.scope || !stale {
                 continue;

@@ -1,0 +1,4 @@
+//! The tool's commands.
+
+pub mod install;
+pub mod verbs;

@@ -1,0 +1,156 @@
+//! The binary as a CNI plugin: `CNI_*` and stdin in, a result or an error object out.
+
+use std::{
+    env,
+    io::{self, Read},
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+};
+
+use chain::{Code, ConfList, Environment, Error, Request, Result, Stdin, Verb, Version};
+use serde_json::{Map, Value, json};
+
+use crate::{logging, meta, output, wiring};
+
+/// Larger configurations are refused: no runtime sends them, and memory is the node's.
+const MAX_STDIN: u64 = 16 << 20;
+
+/// Serves one call as the plugin of this type.
+pub fn run(kind: &'static str) -> ExitCode {
+    let Some(command) = env::var_os("CNI_COMMAND") else {
+        let versions: Vec<_> = supported(kind).iter().map(|version| version.as_str()).collect();
+        eprintln!("CNI {kind} plugin catena {}", env!("CARGO_PKG_VERSION"));
+        eprintln!("CNI protocol versions supported: {}", versions.join(", "));
+        return ExitCode::SUCCESS;
+    };
+    logging::init(false);
+    let mut version = Version::LATEST;
+    let served = panic::catch_unwind(AssertUnwindSafe(|| {
+        serve(kind, &command.to_string_lossy(), &mut version)
+    }))
+    .unwrap_or_else(|_| Err(Error::internal(format!("{kind} panicked; see its standard error"))));
+    let printed = match &served {
+        Ok(None) => Ok(()),
+        Ok(Some(Answer::Result(result))) => output::print_cni(result),
+        Ok(Some(Answer::Versions(versions))) => output::print_line(versions),
+        Err(error) => output::print_cni(&error.to_json(version)),
+    };
+    if let Err(error) = printed {
+        tracing::error!("standard output: {error}");
+        return ExitCode::FAILURE;
+    }
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What goes to stdout.
+enum Answer {
+    /// The result of ADD.
+    Result(Value),
+    /// The answer to VERSION.
+    Versions(Value),
+}
+
+/// Does what `CNI_COMMAND` says. `version` becomes the configuration's as soon as it is known, for the error object.
+fn serve(kind: &'static str, command: &str, version: &mut Version) -> Result<Option<Answer>> {
+    let command: Verb = command.parse()?;
+    if command == Verb::Version {
+        return Ok(Some(Answer::Versions(versions(kind, &read_stdin()?))));
+    }
+    let environment = Environment::read(command, |name| env::var_os(name))?;
+    let stdin = Stdin::decode(command, &read_stdin()?)?;
+    *version = stdin.conf.cni_version;
+    let conf_version = stdin.conf.cni_version;
+    if !supported(kind).contains(&conf_version) {
+        return Err(Error::new(
+            Code::IncompatibleVersion,
+            format!(
+                "{kind} does not support cniVersion {conf_version}; it has {} and newer",
+                supported(kind)[0]
+            ),
+        ));
+    }
+
+    let network = stdin.conf.name.clone();
+    wiring::with_executor(kind, environment.path.clone(), |executor, node| {
+        // DEL works from the record alone, also where the network that the configuration names is gone.
+        let list = || {
+            if kind == meta::KIND {
+                meta::chain_of(&stdin.conf)
+            } else {
+                ConfList::from_plugin(kind, stdin.conf.raw.clone())
+            }
+        };
+        let attachment = environment.attachment(&network);
+        let capability_args = runtime_config(&stdin.conf.raw);
+        let request = |list| Request {
+            list,
+            attachment: &attachment,
+            capability_args: &capability_args,
+            prev_result: stdin.prev_result.clone(),
+            observer: None,
+        };
+        match command {
+            Verb::Add => {
+                let list = list()?;
+                let result = executor.add(&request(&list), node)?;
+                Ok(Some(Answer::Result(result.to_json(conf_version)?)))
+            }
+            Verb::Del => {
+                if !executor.del_recorded(&attachment, None, node)? {
+                    let list = list()?;
+                    executor.del(&request(&list), node)?;
+                }
+                Ok(None)
+            }
+            Verb::Check => {
+                let list = list()?;
+                executor.check(&request(&list), node).map(|()| None)
+            }
+            Verb::Gc => {
+                let list = list()?;
+                let valid = stdin.valid.as_deref().unwrap_or_default();
+                executor.gc(&network, &list, valid, None, node).map(|()| None)
+            }
+            Verb::Status => {
+                let list = list()?;
+                executor.status(&list, None, node).map(|()| None)
+            }
+            Verb::Version => Ok(None),
+        }
+    })
+}
+
+/// The capability arguments that the runtime injected, which the meta plugin hands on to its own delegates.
+fn runtime_config(raw: &Map<String, Value>) -> Map<String, Value> {
+    raw.get("runtimeConfig").and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+fn read_stdin() -> Result<Vec<u8>> {
+    let mut stdin = Vec::new();
+    io::stdin()
+        .take(MAX_STDIN + 1)
+        .read_to_end(&mut stdin)
+        .map_err(|error| Error::io(format!("standard input: {error}")))?;
+    if stdin.len() as u64 > MAX_STDIN {
+        return Err(Error::new(
+            Code::Decode,
+            format!("configuration on stdin is larger than {} MiB", MAX_STDIN >> 20),
+        ));
+    }
+    Ok(stdin)
+}
+
+/// The versions that the plugin of this type speaks, oldest first.
+fn supported(kind: &str) -> Vec<Version> {
+    let oldest = wiring::oldest_version(kind);
+    Version::ALL.into_iter().filter(|version| *version >= oldest).collect()
+}
+
+/// The answer to VERSION, in the version that the request asks in.
+fn versions(kind: &str, stdin: &[u8]) -> Value {
+    let asked = serde_json::from_slice::<Value>(stdin).ok();
+    let asked = asked.as_ref().and_then(|conf| conf.get("cniVersion")).and_then(Value::as_str);
+    let version = asked.and_then(|text| text.parse().ok()).unwrap_or(Version::LATEST);
+    let supported: Vec<_> = supported(kind).iter().map(|version| version.as_str()).collect();
+    json!({ "cniVersion": version.as_str(), "supportedVersions": supported })
+}

@@ -1,0 +1,50 @@
+//! What the parts are put together from: the built-in delegates, the directories, the executor.
+
+use std::path::PathBuf;
+
+use chain::{Dirs, Executor, Plugin, Registry, Result, Version};
+use delegates::Node;
+
+use crate::meta::Meta;
+
+/// Every plugin in this binary: the delegates, and the meta plugin.
+fn plugins() -> Vec<&'static dyn Plugin<Node>> {
+    delegates::BUILTINS.iter().copied().chain([&Meta as &dyn Plugin<Node>]).collect()
+}
+
+/// The types that are built in, and so the names under which this binary is a plugin.
+pub fn builtin_kinds() -> Vec<&'static str> {
+    plugins().iter().map(|plugin| plugin.kind()).collect()
+}
+
+/// The built-in type of this name.
+pub fn builtin_kind(name: &str) -> Option<&'static str> {
+    builtin_kinds().into_iter().find(|kind| *kind == name)
+}
+
+/// The oldest version of the specification that the built-in type speaks.
+pub fn oldest_version(kind: &str) -> Version {
+    let plugin = plugins().into_iter().find(|plugin| plugin.kind() == kind);
+    plugin.map_or(Version::LATEST, |plugin| plugin.oldest_version())
+}
+
+/// Where records, leases' boots and locks are.
+pub fn dirs() -> Dirs {
+    Dirs::default()
+}
+
+/// Runs `work` with an executor for attachments of this scope and the node's shared context.
+///
+/// `scope` tells apart who keeps the record: the type under which a runtime ran this binary, or [`chain::Key::CHAIN`].
+pub fn with_executor<T>(
+    scope: &str,
+    path: Vec<PathBuf>,
+    work: impl FnOnce(&Executor<'_, Node>, &mut Node) -> Result<T>,
+) -> Result<T> {
+    let plugins = plugins();
+    let registry = Registry::new(&plugins);
+    let dirs = dirs();
+    let executor = Executor { scope: scope.to_owned(), ..Executor::new(&registry, path, &dirs) };
+    let mut node = Node::with_dirs(dirs);
+    work(&executor, &mut node)
+}
