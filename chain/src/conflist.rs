@@ -2,6 +2,8 @@
 
 mod load;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

@@ -4,6 +4,8 @@ mod add;
 mod del;
 mod network;
 mod step;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value};
 

@@ -1,6 +1,8 @@
 //! A foreign delegate: an executable in `CNI_PATH` (CNI 1.1.0, section 2).
 
 mod process;
+#[cfg(test)]
+mod tests;
 
 use std::{
     ffi::OsString,

@@ -14,6 +14,8 @@ mod boot;
 mod journal;
 mod lock;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::{
     os::unix::fs::MetadataExt,

@@ -66,7 +66,7 @@ impl<N: Node> Executor<'_, N> {
             .map_err(|error| error.context("what an earlier attachment left could not be removed"))
     }
 
-    fn plan(&self, request: &Request<'_>, confs: &[PluginConf], boot: String) -> Record {
+    pub(super) fn plan(&self, request: &Request<'_>, confs: &[PluginConf], boot: String) -> Record {
         let attachment = request.attachment;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let delegates = confs.iter().map(|conf| DelegateRecord {

@@ -121,15 +121,15 @@ async fn follow(
         let write = async move {
             // A plugin need not read its stdin; what becomes of it is seen by how it ends.
             let _ = to.write_all(stdin).await;
+            Ok(())
         };
+        // Ends when all are through, or with the first that floods.
         let reading = async {
-            let (written, out, err) = tokio::join!(
+            tokio::try_join!(
                 write,
                 read(&mut out, stdout, "stdout", limits.output),
                 read(&mut err, stderr, "stderr", limits.output),
-            );
-            let () = written;
-            out.and(err)
+            )
         };
         tokio::pin!(reading);
         let waiting = child.wait();

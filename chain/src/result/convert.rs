@@ -176,3 +176,6 @@ fn typed<T: serde::de::DeserializeOwned>(json: Value, at: &str) -> Result<T> {
 fn plain<T: Serialize>(part: &T) -> Value {
     serde_json::to_value(part).expect("the parts of a result have only strings, numbers and lists")
 }
+
+#[cfg(test)]
+mod tests;
