@@ -88,7 +88,7 @@ fn gc_tells_a_foreign_delegate_under_both_names_what_is_valid() {
     let (host, mut world) = (Host::new(), World::default());
     host.script("keeper", KEEPER);
     let valid = [crate::ValidAttachment { container_id: "c1".into(), ifname: "eth0".into() }];
-    host.executor().gc(&chain(&["keeper"]), &valid, None, &mut world).unwrap();
+    host.executor().gc("net", &chain(&["keeper"]), &valid, None, &mut world).unwrap();
     let request = stdin(&host, "GC");
     let expected = json!([{ "containerID": "c1", "ifname": "eth0" }]);
     assert_eq!(request["cni.dev/valid-attachments"], expected);

@@ -82,19 +82,19 @@ fn gc_removes_what_is_not_valid_of_its_own_network_and_scope_only() {
     }
     world.log.clear();
     let valid = [ValidAttachment { container_id: "c1".into(), ifname: "eth0".into() }];
-    host.executor().gc(&list, &valid, None, &mut world).unwrap();
+    host.executor().gc("net", &list, &valid, None, &mut world).unwrap();
     assert_eq!(world.log, ["DEL link Added", "GC link 1"]);
     let left: Vec<_> = world.made.iter().map(String::as_str).collect();
     assert_eq!(left, ["link net c1/eth0", "link net c3/eth0", "link other c4/eth0"]);
 
     let disabled = ConfList { disable_gc: true, ..list.clone() };
-    host.executor().gc(&disabled, &[], None, &mut world).unwrap();
+    host.executor().gc("net", &disabled, &[], None, &mut world).unwrap();
     assert_eq!(world.made.len(), 3);
 
     // Before 1.1.0 delegates have no GC, but stale attachments are deleted.
     world.log.clear();
     let old = ConfList { cni_version: Version::V1_0_0, ..list.clone() };
-    host.executor().gc(&old, &[], None, &mut world).unwrap();
+    host.executor().gc("net", &old, &[], None, &mut world).unwrap();
     assert_eq!(world.log, ["DEL link Added"]);
 }
 
@@ -103,7 +103,7 @@ fn gc_goes_on_over_an_attachment_that_cannot_be_deleted() {
     let (host, mut world) = (Host::new(), World { stubborn: true, ..World::default() });
     let list = chain(&["stubborn"]);
     host.add(&list, &mut world).unwrap();
-    let error = host.executor().gc(&list, &[], None, &mut world).unwrap_err();
+    let error = host.executor().gc("net", &list, &[], None, &mut world).unwrap_err();
     assert!(error.msg.contains("stale attachment c1/eth0: stubborn: device is busy"), "{error}");
     assert!(world.log.contains(&"GC stubborn 0".to_owned()));
 }
@@ -115,10 +115,10 @@ fn gc_leaves_an_attachment_that_is_at_work_alone() {
     host.add(&list, &mut world).unwrap();
     let executor = host.executor();
     let lock = executor.records.lock(&host.records()[0].key()).unwrap();
-    executor.gc(&list, &[], None, &mut world).unwrap();
+    executor.gc("net", &list, &[], None, &mut world).unwrap();
     assert_eq!(world.made.len(), 1);
     drop(lock);
-    executor.gc(&list, &[], None, &mut world).unwrap();
+    executor.gc("net", &list, &[], None, &mut world).unwrap();
     assert!(world.made.is_empty());
 }
 
