@@ -8,7 +8,8 @@
 //!   [`UdpClient`], [`Sink`] with [`throughput`]),
 //! * the kernel's own listings before and after ([`Snapshot`]),
 //! * three ways to run a chain: [`Plugins`] executes one plugin, [`Runtime`] does what libcni does
-//!   with a conflist, [`Catena`] runs the binary under test,
+//!   with a conflist, [`Catena`] runs the binary under test; and for tests of what comes of it
+//!   [`Network`] with its [`Pod`]s,
 //! * real container runtimes from Debian's packages ([`runtimes`]).
 //!
 //! Nothing outlives the test, however it ends: the namespaces go with the thread, processes are
@@ -23,6 +24,7 @@ mod exec;
 mod mounts;
 mod neighbour;
 mod netns;
+mod network;
 mod node;
 mod pdeathsig;
 mod plugins;
@@ -36,6 +38,7 @@ pub use catena::Catena;
 pub use exec::{Background, Output, Run};
 pub use neighbour::Neighbour;
 pub use netns::{Container, Netns};
+pub use network::{Network, Pod, url};
 pub use node::Node;
 pub use plugins::{Call, PluginOutput, Plugins, links};
 pub use runtime::{Attachment, PluginFailure, Runtime};

@@ -1,7 +1,7 @@
 //! Debian's Go plugins, driven as libcni drives them.
 
 use serde_json::json;
-use testnode::{Attachment, Call, Node, Plugins, Runtime, Shared, Snapshot, assert_same};
+use testnode::{Attachment, Call, Network, Node, Plugins, Runtime, Shared, Snapshot, assert_same};
 
 fn conflist() -> serde_json::Value {
     json!({
@@ -102,4 +102,24 @@ fn a_plugin_answers_version() {
     );
     let versions = output.result();
     assert!(versions["supportedVersions"].as_array().unwrap().contains(&json!("1.0.0")));
+}
+
+#[test]
+fn a_pod_is_on_its_network_until_del() {
+    let node = Node::new();
+    let conflist = conflist();
+    let chain = conflist["plugins"].as_array().unwrap();
+    let network = Network::by_plugins(&node, Plugins::debian(&node), "web", &chain[..2]);
+    let mapping = json!({ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" });
+    let pod = network.pod_with("pod", &json!({ "portMappings": [mapping] }));
+    assert_eq!([pod.v4().to_string(), pod.v6().to_string()], ["10.1.0.2", "fd00:1::2"]);
+    node.run(["ip", "link", "show", "dev", pod.host_ifname()]);
+    node.ping("10.1.0.2");
+    let _server = testnode::HttpServer::start(&pod, 80, "pod");
+    let outside = node.neighbour("outside", "192.0.2.2/24", "2001:db8::2/64");
+    let page = testnode::url(outside.node_v4(), 8080);
+    assert_eq!(testnode::http_get(&outside, &page).unwrap().text, "pod");
+    pod.del();
+    assert!(testnode::http_get(&outside, &page).is_err());
+    assert!(!node.pings("10.1.0.2"));
 }
