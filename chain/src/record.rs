@@ -50,6 +50,15 @@ impl Key {
     /// The scope of a chain that Catena runs as a runtime does.
     pub const CHAIN: &str = "conflist";
 
+    /// The scope for a chain that a delegate runs itself. It differs from the one that the delegate stands in, and from
+    /// those of other such delegates of the same chain, and is the same in DEL as in ADD.
+    pub fn scope_within(conf: &PluginConf) -> String {
+        let mut conf_of_all = conf.raw.clone();
+        conf_of_all.shift_remove("runtimeConfig");
+        let digest = store::hex(&Value::Object(conf_of_all).to_string());
+        format!("{}-{}", conf.kind, &digest[..16])
+    }
+
     /// The key of an attachment. Paths are built from it, so its names are checked.
     pub fn new(attachment: &Attachment, scope: &str) -> Result<Self> {
         check_network_name(&attachment.network)?;

@@ -55,7 +55,7 @@ pub(super) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut child = spawn(program, env).await?;
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let (mut stdout, mut stderr) = (Vec::with_capacity(8192), Vec::with_capacity(1024));
         let end = timeout(limits.time, follow(&mut child, stdin, &mut stdout, &mut stderr, limits));
         let end = match end.await {
             Ok(Ok(end)) => end?,

@@ -1,8 +1,11 @@
 //! One ADD or DEL of an attachment at a time.
 
 use std::{
+    cell::RefCell,
+    collections::HashSet,
     fs::{self, File, OpenOptions, TryLockError},
     io,
+    marker::PhantomData,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::PathBuf,
 };
@@ -10,16 +13,25 @@ use std::{
 use super::{Key, Records, store};
 use crate::{Error, Result};
 
+thread_local! {
+    /// The locks that this thread has. A chain runs on one thread, so whoever waits for one of these waits for itself.
+    static HELD: RefCell<HashSet<PathBuf>> = RefCell::default();
+}
+
 /// The lock of one record. It is released when this is dropped, or by the kernel when the process ends.
 #[derive(Debug)]
 pub struct Lock {
     /// Locked by flock(2); a child that is exec'd does not inherit it.
     _file: File,
     path: PathBuf,
+    /// It stays on its thread (see `HELD`).
+    _thread: PhantomData<*const ()>,
 }
 
 impl Records {
     /// Locks a record; waits for whoever has it.
+    ///
+    /// Errors (7): the caller has it itself. That is a chain which contains itself.
     pub fn lock(&self, key: &Key) -> Result<Lock> {
         self.acquire(key, |file| file.lock().map(|()| true))
             .map(|lock| lock.expect("waiting ends with the lock or an error"))
@@ -37,6 +49,12 @@ impl Records {
     fn acquire(&self, key: &Key, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Lock>> {
         let dir = self.locks_dir();
         let path = dir.join(key.digest());
+        if HELD.with_borrow(|held| held.contains(&path)) {
+            return Err(Error::config(format!(
+                "network {} contains itself: container {} is being attached to it or detached right here ({})",
+                key.network, key.container_id, key.scope
+            )));
+        }
         let failed = |error: io::Error| Error::io(format!("lock {}: {error}", path.display()));
         let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         loop {
@@ -54,7 +72,8 @@ impl Records {
             let locked = file.metadata().map_err(failed)?;
             match fs::metadata(&path) {
                 Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
-                    return Ok(Some(Lock { _file: file, path }));
+                    HELD.with_borrow_mut(|held| held.insert(path.clone()));
+                    return Ok(Some(Lock { _file: file, path, _thread: PhantomData }));
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -70,5 +89,11 @@ impl Lock {
         if let Err(error) = fs::remove_file(&self.path) {
             tracing::debug!(path = %self.path.display(), %error, "the lock's file stays");
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        HELD.with_borrow_mut(|held| held.remove(&self.path));
     }
 }

@@ -150,7 +150,7 @@ fn short(text: &str, longest: usize) -> String {
     if text.len() <= longest { text.to_owned() } else { format!("{HASHED}{}", hex(text)) }
 }
 
-fn hex(text: &str) -> String {
+pub(super) fn hex(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

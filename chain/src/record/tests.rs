@@ -170,12 +170,39 @@ fn how_a_delegate_ran_is_kept() {
 }
 
 #[test]
+fn a_chain_within_a_chain_has_a_scope_of_its_own() {
+    let conf = |mtu: u32, runtime: u32| {
+        let conf = json!({
+            "name": "net", "type": "catena", "mtu": mtu, "runtimeConfig": { "mac": runtime },
+        });
+        let Value::Object(conf) = conf else { panic!("an object") };
+        Key::scope_within(&PluginConf::from_object(conf).unwrap())
+    };
+    assert_eq!(conf(1, 1), conf(1, 2), "GC has no runtimeConfig");
+    assert_ne!(conf(1, 1), conf(2, 1));
+    assert!(conf(1, 1).starts_with("catena-") && conf(1, 1).len() == 23);
+}
+
+#[test]
+fn a_thread_does_not_wait_for_itself() {
+    let (_dir, records) = records();
+    let key = record("net", "c1", "eth0", "catena").key();
+    let lock = records.lock(&key).unwrap();
+    let error = records.lock(&key).unwrap_err();
+    assert!(error.msg.starts_with("network net contains itself"), "{error}");
+    drop(lock);
+    records.lock(&key).unwrap();
+}
+
+#[test]
 fn a_lock_keeps_others_out_also_when_its_file_is_removed() {
     let (_dir, records) = records();
     let key = record("net", "c1", "eth0", "conflist").key();
     let other = record("net", "c1", "eth0", "bridge").key();
     let lock = records.lock(&key).unwrap();
-    assert!(records.try_lock(&key).unwrap().is_none());
+    std::thread::scope(|scope| {
+        scope.spawn(|| assert!(records.try_lock(&key).unwrap().is_none()));
+    });
     assert!(records.try_lock(&other).unwrap().is_some());
     lock.remove();
 

@@ -115,7 +115,11 @@ fn gc_leaves_an_attachment_that_is_at_work_alone() {
     host.add(&list, &mut world).unwrap();
     let executor = host.executor();
     let lock = executor.records.lock(&host.records()[0].key()).unwrap();
-    executor.gc("net", &list, &[], None, &mut world).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            host.executor().gc("net", &list, &[], None, &mut world).unwrap();
+        });
+    });
     assert_eq!(world.made.len(), 1);
     drop(lock);
     executor.gc("net", &list, &[], None, &mut world).unwrap();
