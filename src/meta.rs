@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use chain::{
-    Call, CniResult, ConfList, Error, Executor, NetworkCall, Plugin, PluginConf, Request, Result,
-    Runner,
+    Call, CniResult, ConfList, Error, Executor, Key, NetworkCall, Plugin, PluginConf, Request,
+    Result, Runner,
 };
 use delegates::Node;
 use serde::Deserialize;
@@ -105,15 +105,17 @@ pub fn load_network(network: &str, conf_dir: &Path) -> Result<ConfList> {
 pub struct Meta;
 
 impl Meta {
-    /// Runs `work` with an executor that keeps this plugin's own records.
+    /// Runs `work` with an executor that keeps records of its own for the chain of this configuration, apart from those
+    /// of the chain that this plugin stands in (which may be a meta plugin's as well).
     fn with_executor<T>(
         &self,
+        conf: &PluginConf,
         runner: &Runner<'_, Node>,
         node: &mut Node,
         work: impl FnOnce(&Executor<'_, Node>, &mut Node) -> Result<T>,
     ) -> Result<T> {
         let executor = Executor::new(runner.registry, runner.path.clone(), node.dirs());
-        work(&Executor { scope: KIND.to_owned(), ..executor }, node)
+        work(&Executor { scope: Key::scope_within(conf), ..executor }, node)
     }
 }
 
@@ -140,13 +142,13 @@ impl Plugin<Node> for Meta {
 
     fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
         let list = chain_of(call.conf)?;
-        self.with_executor(call.runner, node, |executor, node| {
+        self.with_executor(call.conf, call.runner, node, |executor, node| {
             with_request(call, &list, |request| executor.add(request, node))
         })
     }
 
     fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
-        self.with_executor(call.runner, node, |executor, node| {
+        self.with_executor(call.conf, call.runner, node, |executor, node| {
             if executor.del_recorded(call.attachment, None, node)? {
                 return Ok(());
             }
@@ -157,20 +159,22 @@ impl Plugin<Node> for Meta {
 
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
         let list = chain_of(call.conf)?;
-        self.with_executor(call.runner, node, |executor, node| {
+        self.with_executor(call.conf, call.runner, node, |executor, node| {
             with_request(call, &list, |request| executor.check(request, node))
         })
     }
 
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
         let list = chain_of(call.conf)?;
-        self.with_executor(call.runner, node, |executor, node| {
+        self.with_executor(call.conf, call.runner, node, |executor, node| {
             executor.gc(&call.conf.name, &list, call.valid, None, node)
         })
     }
 
     fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
         let list = chain_of(call.conf)?;
-        self.with_executor(call.runner, node, |executor, node| executor.status(&list, None, node))
+        self.with_executor(call.conf, call.runner, node, |executor, node| {
+            executor.status(&list, None, node)
+        })
     }
 }
