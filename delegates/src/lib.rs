@@ -1,5 +1,7 @@
 //! The built-in delegates, one module per plugin, and the netlink layer that they share.
 
+pub mod bridge;
+mod interface;
 pub mod ipam;
 mod names;
 pub mod net;
@@ -12,4 +14,5 @@ pub use net::NetError;
 pub use node::{Container, Elements, Node, Undo, owner};
 
 /// The built-in plugins.
-pub static BUILTINS: &[&dyn Plugin<Node>] = &[&ipam::host_local::HostLocal, &ipam::static_::Static];
+pub static BUILTINS: &[&dyn Plugin<Node>] =
+    &[&bridge::Bridge, &ipam::host_local::HostLocal, &ipam::static_::Static];

@@ -42,7 +42,7 @@ fn one_request_makes_a_veth_with_each_end_where_it_belongs() {
     let container = outer.container("c1");
     let node = Node::new();
     let host = node.host().unwrap();
-    host.link().add(&Bridge { name: "br0", mtu: None, vlan_filtering: false }).unwrap();
+    host.link().add(&Bridge { name: "br0", mac: Mac([2, 0, 0, 0, 0, 9]), mtu: None }).unwrap();
     let bridge = host.link().require("br0").unwrap();
     assert_eq!((bridge.kind.as_str(), bridge.up), ("bridge", true));
 
@@ -72,7 +72,7 @@ fn a_taken_name_is_told_by_its_errno() {
     let outer = TestNode::new();
     let node = Node::new();
     let host = node.host().unwrap();
-    let bridge = Bridge { name: "br0", mtu: None, vlan_filtering: false };
+    let bridge = Bridge { name: "br0", mac: Mac([2, 0, 0, 0, 0, 9]), mtu: None };
     host.link().add(&bridge).unwrap();
     let error = host.link().add(&bridge).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EEXIST));

@@ -69,6 +69,20 @@ impl Links<'_> {
         })
     }
 
+    /// All devices. A dump: not for the way of every ADD.
+    pub fn list(&self) -> Result<Vec<Link>> {
+        self.listed(LinkMessage::default())
+    }
+
+    /// The ports of the bridge of this index. A dump: not for the way of every ADD.
+    pub fn ports(&self, bridge: u32) -> Result<Vec<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::Controller(bridge));
+        // The kernel may pass over the filter.
+        let links = self.listed(message)?;
+        Ok(links.into_iter().filter(|link| link.master == Some(bridge)).collect())
+    }
+
     /// The device of this name, which must be there.
     pub fn require(&self, name: &str) -> Result<Link> {
         self.get(name)?.ok_or_else(|| NetError::NoSuchLink {
@@ -144,17 +158,30 @@ impl Links<'_> {
         }
     }
 
+    fn listed(&self, mut message: LinkMessage) -> Result<Vec<Link>> {
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let answers = self
+            .0
+            .dump(RouteNetlinkMessage::GetLink(message))
+            .map_err(|refusal| refusal.on(format!("list the interfaces in {}", self.0.place())))?;
+        Ok(links(&answers).collect())
+    }
+
     fn one(&self, mut message: LinkMessage) -> Result<Option<Link>, Refusal> {
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
         match self.0.request(RouteNetlinkMessage::GetLink(message), 0) {
-            Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
-                RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
-                _ => None,
-            })),
+            Ok(answers) => Ok(links(&answers).next()),
             Err(refusal) if refusal.errno == Errno::ENODEV => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }
+}
+
+fn links(answers: &[RouteNetlinkMessage]) -> impl Iterator<Item = Link> + '_ {
+    answers.iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
+        _ => None,
+    })
 }
 
 impl Change {

@@ -129,6 +129,30 @@ impl Routes<'_> {
             .collect())
     }
 
+    /// The indices of the devices by which a route was learned from router advertisements (IPv6).
+    pub fn learned_by_ra(&self) -> Result<Vec<u32>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.protocol = RouteProtocol::Ra;
+        let answers = match self.0.dump(RouteNetlinkMessage::GetRoute(message)) {
+            Ok(answers) => answers,
+            // No IPv6.
+            Err(Refusal { errno: Errno::EOPNOTSUPP | Errno::ENOENT, .. }) => Vec::new(),
+            Err(refusal) => {
+                return Err(refusal.on(format!("list the routes in {}", self.0.place())));
+            }
+        };
+        let mut devices = Vec::new();
+        for answer in &answers {
+            if let RouteNetlinkMessage::NewRoute(message) = answer
+                && message.header.protocol == RouteProtocol::Ra
+            {
+                devices.extend(Route::from_message(message).iter().map(|route| route.dev));
+            }
+        }
+        Ok(devices)
+    }
+
     /// Whether an address is one of the namespace's own.
     pub fn is_local(&self, ip: IpAddr) -> Result<bool> {
         let mut message = RouteMessage::default();

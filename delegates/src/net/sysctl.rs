@@ -75,6 +75,10 @@ pub fn read_host(key: &str) -> Option<String> {
 fn write(sysctls: &[Sysctl], place: &str) -> Result<()> {
     for sysctl in sysctls {
         let path = format!("/proc/sys/{}", sysctl.key);
+        // Reading is cheaper: writing takes locks that all of the kernel's network configuration waits for.
+        if std::fs::read_to_string(&path).is_ok_and(|value| value.trim_end() == sysctl.value) {
+            continue;
+        }
         let written = File::options()
             .write(true)
             .open(path)

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
 use crate::net::{Mac, Netns};
@@ -69,19 +69,18 @@ impl NewLink for Veth<'_> {
 pub struct Bridge<'a> {
     /// Its name.
     pub name: &'a str,
+    /// Its hardware address: one that is given does not change with the ports.
+    pub mac: Mac,
     /// Its MTU; absent: the kernel's, which then follows the ports'.
     pub mtu: Option<u32>,
-    /// Whether it knows VLANs (needs 802.1Q in the kernel).
-    pub vlan_filtering: bool,
 }
 
 impl NewLink for Bridge<'_> {
     fn message(&self) -> LinkMessage {
         let mut message = named(self.name, self.mtu);
+        message.attributes.push(LinkAttribute::Address(self.mac.0.to_vec()));
         set_up(&mut message, true);
-        let data =
-            self.vlan_filtering.then(|| InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)]));
-        with_kind(message, InfoKind::Bridge, data)
+        with_kind(message, InfoKind::Bridge, None)
     }
 
     fn doing(&self) -> String {

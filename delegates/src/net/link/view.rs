@@ -1,8 +1,7 @@
 //! What the kernel says about a device.
 
 use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoPortData, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, State,
+    InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
 };
 
 use crate::net::Mac;
@@ -34,8 +33,6 @@ pub struct Link {
     pub peer: Option<u32>,
     /// As a bridge's port.
     pub port: Option<Port>,
-    /// As a bridge: whether it knows VLANs.
-    pub vlan_filtering: bool,
 }
 
 /// What a bridge knows of its port.
@@ -80,9 +77,6 @@ impl Link {
     fn read(&mut self, info: &LinkInfo) {
         match info {
             LinkInfo::Kind(kind) => self.kind = kind.to_string(),
-            LinkInfo::Data(InfoData::Bridge(data)) => {
-                self.vlan_filtering = data.contains(&InfoBridge::VlanFiltering(true));
-            }
             LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
                 self.port = Some(Port {
                     hairpin: data.contains(&InfoBridgePort::HairpinMode(true)),

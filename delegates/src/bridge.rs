@@ -1,0 +1,206 @@
+//! bridge: a veth between the container and a bridge on the host.
+//!
+//! <https://www.cni.dev/plugins/current/main/bridge/>
+
+mod check;
+mod conf;
+mod host;
+
+use chain::{
+    Attachment, Call, CniResult, Code, Error, History, NetworkCall, Plugin, PluginConf, Result,
+    result::Interface,
+};
+use ipnet::IpNet;
+use nft_templates::Element;
+
+use crate::{
+    host_veth,
+    interface::{self, Dad, enable_forwarding, requested_mac, veth},
+    net::{
+        Sysctl,
+        link::{Change, Link},
+        sysctl::Family,
+    },
+    node::{Container, Node, Undo, owner},
+};
+
+use conf::Conf;
+
+/// The plugin.
+///
+/// Its result has three interfaces: the bridge, the veth's end on the host, the container's interface.
+pub struct Bridge;
+
+/// Where the container's interface stands in the result.
+const CONTAINER: usize = 2;
+
+impl Plugin<Node> for Bridge {
+    fn kind(&self) -> &'static str {
+        "bridge"
+    }
+
+    fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
+        let conf = Conf::of(call.conf)?;
+        let attachment = call.attachment;
+        // IP and GATEWAY are for the IPAM plugin.
+        attachment.args.refuse_unknown(&["MAC", "IP", "GATEWAY"])?;
+        let mac = requested_mac(call.conf, attachment)?;
+        let container = node.container(attachment.netns()?)?;
+        veth::refuse_taken(&container, &attachment.ifname)?;
+
+        let mut node = Undo::on(node);
+        let (bridge, veth) = {
+            let _in_use = host::Lock::shared(node.dirs())?;
+            let bridge = host::ensure_bridge(&mut node, &conf)?;
+            let wanted = veth::Wanted { mac, mtu: conf.mtu(), master: Some(bridge.index) };
+            let veth = veth::attach(&mut node, container, attachment, &wanted)?;
+            // A bridge that was not given an address of its own takes one from its ports.
+            (node.host()?.link().require(&bridge.name)?, veth)
+        };
+        let port = Change {
+            hairpin: conf.hairpin_mode.then_some(true),
+            isolated: conf.port_isolation.then_some(true),
+            ..Change::default()
+        };
+        node.host()?.link().set(&veth.host_name, &port)?;
+
+        let mut result = interface::run_ipam(call, &mut node)?.unwrap_or_default();
+        let with_addresses = call.conf.ipam.is_some();
+        result.interfaces = vec![
+            Interface { name: bridge.name.clone(), mac: bridge.mac_text(), ..Interface::default() },
+            Interface {
+                name: veth.host_name.clone(),
+                mac: veth.host_mac.to_string(),
+                ..Interface::default()
+            },
+            Interface {
+                name: attachment.ifname.clone(),
+                mac: veth.inside.mac_text(),
+                sandbox: attachment.netns()?.display().to_string(),
+                ..Interface::default()
+            },
+        ];
+        let gateways = complete(&mut result, &conf);
+        if with_addresses {
+            configure(&veth.container, &veth.inside, &conf, &result)?;
+            let host = node.host()?;
+            for gateway in gateways {
+                host::ensure_address(&host, &bridge, gateway, conf.force_address)?;
+                let family = if gateway.addr().is_ipv4() { Family::V4 } else { Family::V6 };
+                enable_forwarding(&host, family)?;
+            }
+        } else if !conf.disable_container_interface {
+            let up = Change { up: Some(true), ..Change::default() };
+            veth.container.net().link().set(&veth.inside.name, &up)?;
+        }
+        if !conf.disable_container_interface {
+            interface::await_carrier(&*node.host()?, &veth.host_name)?;
+        }
+        conf.ip_masq_backend.note();
+        let owner = owner(attachment);
+        for element in elements_of(&conf, attachment, &result)? {
+            node.elements().add(element, &owner);
+        }
+        node.keep();
+        Ok(result)
+    }
+
+    fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let attachment = call.attachment;
+        interface::remove_elements(call, node, elements);
+        node.delete_link(host_veth(attachment));
+        if call.history == History::Unknown {
+            interface::delete_inside(call, node)?;
+        }
+        call.runner.ipam_del(call, node)
+    }
+
+    fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        check::check(call, node)?;
+        call.runner.ipam_check(call, node)
+    }
+
+    fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        call.runner.ipam_gc(call, node)
+    }
+
+    fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        let conf = Conf::of(call.conf)?;
+        match node.host()?.link().get(&conf.bridge)? {
+            Some(link) if link.kind != "bridge" => {
+                return Err(Error { code: Code::NotAvailable, ..host::not_a_bridge(&link) });
+            }
+            _ => {}
+        }
+        call.runner.ipam_status(call, node)
+    }
+}
+
+/// The elements of the ruleset that an attachment has by this plugin.
+pub fn elements(
+    conf: &PluginConf,
+    attachment: &Attachment,
+    result: &CniResult,
+) -> Result<Vec<Element>> {
+    elements_of(&Conf::of(conf)?, attachment, result)
+}
+
+fn elements_of(conf: &Conf, attachment: &Attachment, result: &CniResult) -> Result<Vec<Element>> {
+    let mut elements = Vec::new();
+    if conf.ip_masq {
+        elements.extend(interface::masquerade(result));
+    }
+    if conf.mac_spoof_check
+        && let Some(inside) = interface::inside(attachment, result)
+    {
+        let mac: crate::net::Mac = inside.mac.parse()?;
+        elements.push(Element::SpoofCheck { port: host_veth(attachment), mac: mac.0 });
+    }
+    Ok(elements)
+}
+
+/// Completes IPAM's result: whose the addresses are, gateways and default routes. Returns the gateways' addresses for
+/// the bridge.
+fn complete(result: &mut CniResult, conf: &Conf) -> Vec<IpNet> {
+    let mut gateways = Vec::new();
+    for ip in &mut result.ips {
+        ip.interface = Some(CONTAINER);
+        if !conf.is_gateway {
+            continue;
+        }
+        if ip.gateway.is_none() {
+            ip.gateway = interface::first_of(ip.address);
+        }
+        let Some(gateway) = ip.gateway else { continue };
+        if let Ok(address) = IpNet::new(gateway, ip.address.prefix_len()) {
+            gateways.push(address);
+        }
+        let default = interface::everywhere(gateway.is_ipv6());
+        // A default route of IPAM's without a gateway gets this one anyway.
+        if conf.is_default_gateway && !result.routes.iter().any(|route| route.dst == default) {
+            result.routes.push(interface::route_via(default, gateway));
+        }
+    }
+    gateways
+}
+
+/// Sets up the container's interface as the result says.
+fn configure(container: &Container, inside: &Link, conf: &Conf, result: &CniResult) -> Result<()> {
+    let ips = interface::addresses(result, CONTAINER)?;
+    let name = &inside.name;
+    let mut sysctls = interface::sysctls(name, &ips);
+    // Neighbours learn of the new address at once, where another had it a moment ago.
+    sysctls.push(Sysctl::wanted(Sysctl::conf(Family::V4, name, "arp_notify"), "1"));
+    let dad = if conf.enable_dad { Dad::On } else { Dad::Off };
+    let accept_dad = Sysctl::conf(Family::V6, name, "accept_dad");
+    match dad {
+        Dad::On => {
+            // A bridge may send a probe back to where it came from: not a duplicate.
+            let enhanced = Sysctl::conf(Family::V6, name, "enhanced_dad");
+            sysctls.extend([Sysctl::wanted(enhanced, "1"), Sysctl::wanted(accept_dad, "1")]);
+        }
+        Dad::Off => sysctls.push(Sysctl::wanted(accept_dad, "0")),
+    }
+    container.write(&sysctls)?;
+    interface::configure(container, inside, &ips, &result.routes, dad)
+}

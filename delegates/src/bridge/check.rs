@@ -1,0 +1,143 @@
+//! CHECK of bridge.
+
+use chain::{Call, CniResult, Error, Result};
+use ipnet::IpNet;
+
+use super::{Conf, elements_of};
+use crate::{
+    interface::{self, Findings, veth},
+    net::{Net, link::Link, sysctl},
+    node::{Container, Node, owner},
+};
+
+/// Whether everything is as ADD left it. All that is not goes into one error.
+pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
+    let conf = Conf::of(call.conf)?;
+    let result = call
+        .prev_result
+        .ok_or_else(|| Error::config("CHECK needs prevResult, the result of ADD"))?;
+    let host = node.host()?;
+    let container = node.container(call.attachment.netns()?)?;
+    let mut findings = Findings::default();
+    let bridge = check_bridge(&mut findings, &host, &conf, result)?;
+    if let Some(inside) = findings.link(container.net(), &call.attachment.ifname)? {
+        check_inside(&mut findings, call, &conf, &container, &inside, result)?;
+        check_port(&mut findings, &host, &conf, &inside, bridge.as_ref(), result)?;
+    }
+    if let Some(bridge) = bridge.filter(|_| conf.is_gateway && call.conf.ipam.is_some()) {
+        check_gateways(&mut findings, &host, &bridge, result)?;
+    }
+    findings.elements(
+        node,
+        elements_of(&conf, call.attachment, result)?,
+        &owner(call.attachment),
+    )?;
+    findings.verdict()
+}
+
+fn check_bridge(
+    findings: &mut Findings,
+    host: &Net,
+    conf: &Conf,
+    result: &CniResult,
+) -> Result<Option<Link>> {
+    let Some(bridge) = findings.link(host, &conf.bridge)? else { return Ok(None) };
+    if bridge.kind != "bridge" {
+        findings.add(format!("{} is not a bridge", bridge.name));
+        return Ok(None);
+    }
+    findings.expect_on(&format!("bridge {}", bridge.name), true, bridge.up);
+    if conf.promisc_mode {
+        findings.expect_on(&format!("promiscuous mode of {}", bridge.name), true, bridge.promisc);
+    }
+    findings.in_result(result, &bridge.name, &bridge.mac_text());
+    Ok(Some(bridge))
+}
+
+fn check_inside(
+    findings: &mut Findings,
+    call: &Call<'_, Node>,
+    conf: &Conf,
+    container: &Container,
+    inside: &Link,
+    result: &CniResult,
+) -> Result<()> {
+    let name = &inside.name;
+    if inside.kind != "veth" {
+        findings.add(format!("{name} is not a veth"));
+    }
+    findings.in_result(result, name, &inside.mac_text());
+    if let Some(mtu) = conf.mtu() {
+        findings.expect(&format!("the MTU of {name}"), mtu, inside.mtu);
+    }
+    findings.expect_on(&format!("interface {name}"), !conf.disable_container_interface, inside.up);
+    if call.conf.ipam.is_none() {
+        return Ok(());
+    }
+    let position = interface::position(call.attachment, result);
+    let ips = match position {
+        Some(position) => interface::addresses(result, position)?,
+        None => result.ips.iter().collect(),
+    };
+    if ips.is_empty() {
+        findings.add("the result of ADD has no addresses");
+    }
+    findings.addresses_and_routes(container.net(), inside, &ips, &result.routes)
+}
+
+fn check_port(
+    findings: &mut Findings,
+    host: &Net,
+    conf: &Conf,
+    inside: &Link,
+    bridge: Option<&Link>,
+    result: &CniResult,
+) -> Result<()> {
+    let Some(outside) = veth::host_end(host, inside)? else {
+        findings.add(format!("the other end of {} is not on the host", inside.name));
+        return Ok(());
+    };
+    let name = &outside.name;
+    findings.in_result(result, name, &outside.mac_text());
+    findings.expect_on(&format!("interface {name}"), true, outside.up);
+    if let Some(mtu) = conf.mtu() {
+        findings.expect(&format!("the MTU of {name}"), mtu, outside.mtu);
+    }
+    if outside.master.is_none() || outside.master != bridge.map(|bridge| bridge.index) {
+        findings.add(format!("{name} is not a port of bridge {}", conf.bridge));
+        return Ok(());
+    }
+    let port = outside.port.unwrap_or_default();
+    // Others may switch hairpin mode on (host ports that the container itself uses): only its lack is a finding.
+    if conf.hairpin_mode {
+        findings.expect_on(&format!("hairpin mode of {name}"), true, port.hairpin);
+    }
+    findings.expect_on(&format!("isolation of {name}"), conf.port_isolation, port.isolated);
+    Ok(())
+}
+
+fn check_gateways(
+    findings: &mut Findings,
+    host: &Net,
+    bridge: &Link,
+    result: &CniResult,
+) -> Result<()> {
+    let found = host.addr().list(bridge.index)?;
+    for ip in &result.ips {
+        let Some(gateway) = ip.gateway else { continue };
+        let Ok(gateway) = IpNet::new(gateway, ip.address.prefix_len()) else { continue };
+        if !found.iter().any(|address| address.net == gateway) {
+            findings.add(format!("bridge {} has no address {gateway}", bridge.name));
+        }
+        let key = match gateway {
+            IpNet::V4(_) => "net/ipv4/ip_forward",
+            IpNet::V6(_) => "net/ipv6/conf/all/forwarding",
+        };
+        findings.expect_on(
+            &format!("forwarding ({key})"),
+            true,
+            sysctl::read_host(key).as_deref() == Some("1"),
+        );
+    }
+    Ok(())
+}

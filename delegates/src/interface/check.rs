@@ -1,0 +1,124 @@
+//! CHECK: what is not as ADD left it.
+
+use std::fmt::Display;
+
+use chain::{
+    Error, Result,
+    result::{CniResult, IpConfig, Route as ResultRoute},
+};
+use nft_templates::{Element, Owner};
+
+use super::wanted_route;
+use crate::{
+    net::{Net, link::Link, route::Route},
+    node::{Elements, Node},
+};
+
+/// What a CHECK found, all of it: one error names everything that is to be repaired.
+#[derive(Default)]
+pub(crate) struct Findings(Vec<String>);
+
+impl Findings {
+    /// Something that is not as it should be.
+    pub(crate) fn add(&mut self, what: impl Into<String>) {
+        self.0.push(what.into());
+    }
+
+    /// Compares a value.
+    pub(crate) fn expect<T: PartialEq + Display>(&mut self, what: &str, wanted: T, found: T) {
+        if wanted != found {
+            self.add(format!("{what} is {found}, not {wanted}"));
+        }
+    }
+
+    /// Compares a switch.
+    pub(crate) fn expect_on(&mut self, what: &str, wanted: bool, found: bool) {
+        let word = |on| if on { "on" } else { "off" };
+        self.expect(what, word(wanted), word(found));
+    }
+
+    /// A device that must be there.
+    pub(crate) fn link(&mut self, net: &Net, name: &str) -> Result<Option<Link>> {
+        let link = net.link().get(name)?;
+        if link.is_none() {
+            self.add(format!("there is no interface {name} in {}", net.place()));
+        }
+        Ok(link)
+    }
+
+    /// The addresses of an interface, and its routes: each by its destination, gateway and whatever else it names.
+    pub(crate) fn addresses_and_routes(
+        &mut self,
+        net: &Net,
+        link: &Link,
+        ips: &[&IpConfig],
+        routes: &[ResultRoute],
+    ) -> Result<()> {
+        let found = net.addr().list(link.index)?;
+        for ip in ips {
+            if !found.iter().any(|address| address.net == ip.address) {
+                self.add(format!("{} has no address {}", link.name, ip.address));
+            }
+        }
+        for route in routes {
+            let wanted = wanted_route(route, link.index, ips);
+            self.route(net, link, &wanted)?;
+        }
+        Ok(())
+    }
+
+    /// A route by a device.
+    pub(crate) fn route(&mut self, net: &Net, link: &Link, wanted: &Route) -> Result<()> {
+        let found = net.route().list(wanted.dst.addr().is_ipv6(), link.index, wanted.table)?;
+        if !found.iter().any(|found| is_same(wanted, found)) {
+            self.add(format!("there is no route {wanted} by {} in {}", link.name, net.place()));
+        }
+        Ok(())
+    }
+
+    /// Elements of the ruleset.
+    pub(crate) fn elements(
+        &mut self,
+        node: &Node,
+        elements: Vec<Element>,
+        owner: &Owner,
+    ) -> Result<()> {
+        let wanted: Vec<_> = elements.into_iter().map(|element| (element, owner.clone())).collect();
+        for missing in Elements::check(node.dirs(), &wanted)? {
+            self.add(missing.to_string());
+        }
+        Ok(())
+    }
+
+    /// The interface of a result at a place in its list.
+    pub(crate) fn in_result(&mut self, result: &CniResult, name: &str, mac: &str) {
+        match result.interfaces.iter().find(|interface| interface.name == name) {
+            Some(interface) if !interface.mac.is_empty() => {
+                self.expect(
+                    &format!("the hardware address of {name}"),
+                    interface.mac.to_lowercase().as_str(),
+                    mac,
+                );
+            }
+            Some(_) => {}
+            None => self.add(format!("the result of ADD names no interface {name}")),
+        }
+    }
+
+    /// The verdict.
+    pub(crate) fn verdict(self) -> Result<()> {
+        if self.0.is_empty() { Ok(()) } else { Err(Error::internal(self.0.join("; "))) }
+    }
+}
+
+/// Whether a route of the kernel's is the one that was asked for: what was not asked for may be anything.
+fn is_same(wanted: &Route, found: &Route) -> bool {
+    let as_asked = |wanted: Option<u32>, found| wanted.is_none() || wanted == found;
+    wanted.dst.trunc() == found.dst
+        && wanted.via == found.via
+        && (wanted.src.is_none() || wanted.src == found.src)
+        && (wanted.scope.is_none() || wanted.dst.addr().is_ipv6() || wanted.scope == found.scope)
+        && as_asked(wanted.priority, found.priority)
+        && as_asked(wanted.mtu, found.mtu)
+        && as_asked(wanted.advmss, found.advmss)
+}

@@ -1,0 +1,105 @@
+//! The veth between the container and the host.
+
+use std::rc::Rc;
+
+use chain::{Attachment, Code, Error, Result};
+use nix::errno::Errno;
+
+use crate::{
+    host_veth,
+    net::{
+        Mac, NetError, Sysctl,
+        link::{Link, Veth, VethPeer},
+        sysctl::{self, Family},
+    },
+    node::{Container, Undo},
+};
+
+/// What is asked of a veth.
+pub(crate) struct Wanted {
+    /// The container end's hardware address; absent: a random one.
+    pub mac: Option<Mac>,
+    /// The MTU of both ends; absent: the kernel's.
+    pub mtu: Option<u32>,
+    /// The bridge that the host end becomes a port of.
+    pub master: Option<u32>,
+}
+
+/// The veth of an attachment.
+pub(crate) struct Attached {
+    /// The container.
+    pub container: Rc<Container>,
+    /// The container's end, down.
+    pub inside: Link,
+    /// The name of the host's end, which is up.
+    pub host_name: String,
+    /// The host end's hardware address.
+    pub host_mac: Mac,
+}
+
+/// Refuses a name that is taken in the container, before anything is made.
+pub(crate) fn refuse_taken(container: &Container, ifname: &str) -> Result<()> {
+    match container.net().link().get(ifname)? {
+        None => Ok(()),
+        Some(_) => Err(taken(container, ifname)),
+    }
+}
+
+fn taken(container: &Container, ifname: &str) -> Error {
+    Error::new(
+        Code::InvalidEnvironment,
+        format!(
+            "interface {ifname} exists already in {}: choose another CNI_IFNAME, or DEL the attachment that has it",
+            container.netns().path().display()
+        ),
+    )
+}
+
+/// Creates the veth, and remembers to undo that.
+pub(crate) fn attach<'c>(
+    node: &mut Undo<'_, 'c>,
+    container: Rc<Container>,
+    attachment: &'c Attachment,
+    wanted: &Wanted,
+) -> Result<Attached> {
+    let host_name = host_veth(attachment);
+    let host_mac = Mac::random()?;
+    let mac = wanted.mac.map_or_else(Mac::random, Ok)?;
+    let host = node.host()?;
+    let veth = Veth {
+        name: &host_name,
+        mac: host_mac,
+        mtu: wanted.mtu,
+        master: wanted.master,
+        up: true,
+        peer: VethPeer { name: &attachment.ifname, mac, netns: container.netns() },
+    };
+    match host.link().add(&veth) {
+        Ok(()) => {}
+        Err(error) if error.errno() == Some(Errno::EEXIST) => {
+            refuse_taken(&container, &attachment.ifname)?;
+            // Only this attachment's veth has this name: one that is there was left behind.
+            tracing::info!(interface = host_name, "removing what an earlier attachment left");
+            host.link().del(&host_name)?;
+            host.link().add(&veth)?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let undone = host_name.clone();
+    node.push(format!("interface {host_name}"), move |node| {
+        node.host()?.link().del(&undone)?;
+        Ok(())
+    });
+    // The host is no host on the container's link: it takes no routes from there.
+    sysctl::write_host(&[Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_ra"), "0")])?;
+    let inside = container.net().link().require(&attachment.ifname)?;
+    Ok(Attached { container, inside, host_name, host_mac })
+}
+
+/// The host's end of a container's veth, by the index that the container's end knows.
+pub(crate) fn host_end(host: &crate::net::Net, inside: &Link) -> Result<Option<Link>, NetError> {
+    match inside.peer {
+        Some(index) => host.link().get_index(index),
+        None => Ok(None),
+    }
+}
