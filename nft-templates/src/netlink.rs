@@ -20,7 +20,7 @@ use nix::{
     },
 };
 
-use crate::{error::Error, stored::Family};
+use crate::{error::Error, set_element, stored::Family};
 
 /// Subsystem number of nf_tables in a batch's header (linux/netfilter/nfnetlink.h).
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -29,6 +29,9 @@ const NFNL_MSG_BATCH_BEGIN: u8 = 16;
 const NFNL_BATCH_GENID: u16 = 1;
 /// The kernel was changed while it was being dumped: the dump may have gaps.
 const NLM_F_DUMP_INTR: u16 = 0x10;
+
+/// Type of a message with elements of sets: subsystem and NFT_MSG_NEWSETELEM.
+const NEWSETELEM: u16 = NFNL_SUBSYS_NFTABLES << 8 | 12;
 
 /// Answers that may lie unread in the socket. One per element of a batch that fails, and each takes
 /// about 1 KiB of the kernel's accounting.
@@ -300,10 +303,17 @@ impl Connection {
             let unreadable = |error| Error::Protocol(format!("{error}"));
             let header = NetlinkBuffer::new_checked(rest).map_err(unreadable)?;
             let size = (header.length() as usize).next_multiple_of(4).min(rest.len());
+            let interrupted = header.flags() & NLM_F_DUMP_INTR != 0;
+            let sequence = header.sequence_number();
+            if header.message_type() == NEWSETELEM && !interrupted {
+                let elements = set_element::parse(header.payload()).map_err(unreadable)?;
+                let message = Box::new(NfTablesMessage::NewSetElement(elements));
+                replies.push((sequence, Reply::Message(message)));
+                rest = &rest[size..];
+                continue;
+            }
             let message =
                 NetlinkMessage::<NetfilterMessage>::deserialize(rest).map_err(unreadable)?;
-            let interrupted = message.header.flags & NLM_F_DUMP_INTR != 0;
-            let sequence = message.header.sequence_number;
             match message.payload {
                 NetlinkPayload::InnerMessage(_) if interrupted => {
                     replies.push((sequence, Reply::Status(Some(Errno::EINTR))));

@@ -4,6 +4,7 @@ mod commit;
 mod look;
 mod policies;
 mod state;
+mod tables;
 
 use std::{
     fs::{self, File, OpenOptions},

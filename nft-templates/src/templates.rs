@@ -5,7 +5,7 @@ use netlink_packet_netfilter::nftables::{DataAttribute, NfTablesMessage, SetElem
 use crate::{
     compile,
     error::Error,
-    language,
+    language::{self, Statement, Verdict},
     netlink::Request,
     policy, set_element,
     stored::{Family, Place},
@@ -38,6 +38,20 @@ pub(crate) fn install(family: Family) -> Result<Vec<Request>, Error> {
 /// The messages that make the chain of a rendered policy.
 pub(crate) fn install_policy(text: &str) -> Result<Vec<Request>, Error> {
     compile::chain("policy.nft", &language::parse("policy.nft", text)?)
+}
+
+/// The table's chains, and how often the kernel says that each is used: its own rules, and those that lead
+/// to it.
+pub(crate) fn chain_uses(family: Family) -> Result<Vec<(String, usize)>, Error> {
+    let (file, text) = template(family);
+    let table = language::parse(file, text)?;
+    let statements = || table.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.statements);
+    let led_to = |name: &str| {
+        let leads = |statement: &&Statement| matches!(statement, Statement::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) if to == name);
+        statements().filter(leads).count()
+    };
+    let uses = |chain: &language::Chain| chain.rules.len() + led_to(&chain.name);
+    Ok(table.chains.iter().map(|chain| (chain.name.clone(), uses(chain))).collect())
 }
 
 /// The version that the template says it is.

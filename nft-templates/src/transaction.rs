@@ -95,6 +95,9 @@ pub enum Problem {
     OtherOwner(Owner),
     /// It leads elsewhere.
     OtherValue,
+    /// It is there, but its table lost chains or rules (someone's `nft flush table`?). [`crate::Ruleset::repair`]
+    /// mends that.
+    Damaged,
 }
 
 impl std::fmt::Display for Missing {
@@ -105,6 +108,9 @@ impl std::fmt::Display for Missing {
             Problem::Absent => write!(f, "{element}: not in the nf_tables ruleset"),
             Problem::OtherOwner(holder) => write!(f, "{element}: held by \"{holder}\""),
             Problem::OtherValue => write!(f, "{element}: leads elsewhere"),
+            Problem::Damaged => {
+                write!(f, "{element}: the nf_tables table catena has lost chains or rules")
+            }
         }
     }
 }

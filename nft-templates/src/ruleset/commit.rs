@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
+use netlink_packet_netfilter::nftables::NfTablesMessage;
 use nix::errno::Errno;
 
 use super::{
@@ -16,23 +16,26 @@ use crate::{
     owner::Owner,
     policy::Policy,
     set_element,
-    stored::{self, Entry, Family, Place, TABLE, Value},
+    stored::{self, Entry, Family, Place, Value},
     templates,
     transaction::{Committed, Conflict, Resolution, Transaction},
 };
 
 /// A transaction in terms of what the kernel stores.
 #[derive(Default)]
-struct Plan<'a> {
-    adds: Vec<(Entry, &'a Element)>,
+pub(super) struct Plan<'a> {
+    pub(super) adds: Vec<(Entry, &'a Element)>,
     removes: Vec<(Place, &'a Key, &'a Owner)>,
     /// Text of the policy chains that the elements lead to, by name.
-    policies: BTreeMap<String, String>,
+    pub(super) policies: BTreeMap<String, String>,
     families: BTreeSet<Family>,
 }
 
 impl<'a> Plan<'a> {
-    fn new(adds: &'a [(Element, Owner)], removes: &'a [(Key, Owner)]) -> Result<Self, Error> {
+    pub(super) fn new(
+        adds: &'a [(Element, Owner)],
+        removes: &'a [(Key, Owner)],
+    ) -> Result<Self, Error> {
         let mut plan = Self::default();
         let mut seen: HashMap<Place, usize> = HashMap::new();
         for (element, owner) in adds {
@@ -137,6 +140,7 @@ impl Ruleset {
     ) -> Result<Committed, Error> {
         let mut decided = Decisions { conflict, taken: Vec::new() };
         let mut collect = true;
+        let mut damaged = BTreeSet::new();
         for _ in 0..ATTEMPTS {
             let places = plan.adds.iter().map(|(entry, _)| &entry.place);
             let places = places.chain(plan.removes.iter().map(|(place, _, _)| place));
@@ -148,7 +152,8 @@ impl Ruleset {
             }
             for family in &plan.families {
                 match change.state.tables.get(family) {
-                    Some(Found::Current) => {}
+                    Some(Found::Current) if !damaged.contains(family) => {}
+                    Some(Found::Current) => self.upgrade(*family, &mut change)?,
                     Some(Found::Other) => self.upgrade(*family, &mut change)?,
                     Some(Found::Absent) | None => self.install(*family, plan, &mut change)?,
                 }
@@ -161,84 +166,29 @@ impl Ruleset {
             match self.connection.batch(Some(generation), &change.requests)? {
                 Outcome::Done => return Ok(change.committed),
                 Outcome::Stale => {}
-                // A chain was counted as unused that is not: leave it to garbage collection.
-                Outcome::Failed(failed)
-                    if collect
-                        && failed.iter().all(|(index, errno)| {
-                            *errno == Errno::EBUSY
-                                && matches!(
-                                    change.requests[*index].message,
-                                    NfTablesMessage::DeleteChain(_)
-                                )
-                        }) =>
-                {
-                    collect = false;
+                Outcome::Failed(failed) => {
+                    let all = |errno: Errno, is: fn(&NfTablesMessage) -> bool| {
+                        failed.iter().all(|(index, why)| {
+                            *why == errno && is(&change.requests[*index].message)
+                        })
+                    };
+                    let element =
+                        |m: &NfTablesMessage| matches!(m, NfTablesMessage::NewSetElement(_));
+                    let unused = |m: &NfTablesMessage| matches!(m, NfTablesMessage::DeleteChain(_));
+                    if collect && all(Errno::EBUSY, unused) {
+                        // Counted as unused and is not: leave it to garbage collection.
+                        collect = false;
+                    } else if damaged.is_empty() && all(Errno::ENOENT, element) {
+                        // The version is right, but someone deleted a set.
+                        let families = failed.iter().map(|(i, _)| change.requests[*i].family);
+                        damaged.extend(families);
+                    } else {
+                        return Err(rejected(&change.requests, &failed));
+                    }
                 }
-                Outcome::Failed(failed) => return Err(rejected(&change.requests, &failed)),
             }
         }
         Err(Error::Busy { attempts: ATTEMPTS })
-    }
-
-    /// Makes a table that is not there, with all elements that are on record for it.
-    fn install(
-        &mut self,
-        family: Family,
-        plan: &Plan<'_>,
-        change: &mut Change,
-    ) -> Result<(), Error> {
-        change.requests.extend(templates::install(family)?);
-        change.committed.installed = true;
-        tracing::info!(%family, "installing the nf_tables table catena");
-        let recorded = self.recorded.as_mut().map(|recorded| recorded()).unwrap_or_default();
-        for (element, owner) in &recorded {
-            // One bad record must not keep the others from being restored.
-            let (entries, recorded) = match stored::entries(element, owner) {
-                Ok(entries) => (
-                    entries,
-                    Plan::new(std::slice::from_ref(&(element.clone(), owner.clone())), &[])
-                        .map(|plan| plan.policies),
-                ),
-                Err(error) => {
-                    tracing::warn!(%error, "an element on record cannot be restored");
-                    continue;
-                }
-            };
-            change.policies.extend(recorded?);
-            for entry in entries {
-                let wanted = plan.adds.iter().any(|(add, _)| add.place == entry.place);
-                if entry.place.family == family && !wanted {
-                    change.put(entry)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Replaces a table by this program's version of it, with all elements and policies that are in it.
-    fn upgrade(&mut self, family: Family, change: &mut Change) -> Result<(), Error> {
-        tracing::info!(%family, "replacing the nf_tables table catena, which is of another version");
-        let entries = self.all_entries(family)?;
-        let attributes = vec![TableAttribute::Name(TABLE.into())];
-        change.requests.push(Request {
-            family,
-            flags: 0,
-            message: NfTablesMessage::DeleteTable(TableMessage { attributes }),
-        });
-        change.requests.extend(templates::install(family)?);
-        change.committed.upgraded = true;
-        if family == Family::Inet {
-            change.state.chains.clear();
-            for (name, requests) in self.copy_policies()? {
-                change.requests.extend(requests);
-                change.state.chains.insert(name);
-            }
-        }
-        change.state.entries.retain(|place, _| place.family != family);
-        for entry in entries {
-            change.put(entry)?;
-        }
-        Ok(())
     }
 }
 
@@ -267,25 +217,25 @@ impl Decisions<'_> {
 }
 
 /// A change under construction, and the state that the kernel is in when it has come so far.
-struct Change {
-    state: State,
-    requests: Vec<Request>,
-    committed: Committed,
+pub(super) struct Change {
+    pub(super) state: State,
+    pub(super) requests: Vec<Request>,
+    pub(super) committed: Committed,
     /// Text of policy chains that may have to be made, by name.
-    policies: BTreeMap<String, String>,
+    pub(super) policies: BTreeMap<String, String>,
     /// References to policy chains that this change takes away (and adds).
     led: BTreeMap<String, (usize, usize)>,
 }
 
 impl Change {
-    fn new(state: State) -> Self {
+    pub(super) fn new(state: State) -> Self {
         let committed = Committed::default();
         let (policies, led) = (BTreeMap::new(), BTreeMap::new());
         Self { state, requests: Vec::new(), committed, policies, led }
     }
 
     /// Adds an element whose key is free, and first the chain that it leads to.
-    fn put(&mut self, entry: Entry) -> Result<(), Error> {
+    pub(super) fn put(&mut self, entry: Entry) -> Result<(), Error> {
         if let Value::Goto(chain) = &entry.value {
             if !self.state.chains.contains(chain) {
                 let Some(text) = self.policies.get(chain) else {

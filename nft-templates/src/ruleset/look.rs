@@ -45,13 +45,21 @@ impl Ruleset {
         }
         let places = entries.iter().map(|(entry, _, _)| &entry.place);
         let state = self.read(&families, places, std::iter::empty())?;
+        let current =
+            state.tables.iter().filter(|(_, found)| **found == Found::Current).map(|(f, _)| *f);
+        let damaged = self.damaged(&current.collect())?;
         let mut missing: Vec<Missing> = Vec::new();
         for (entry, element, owner) in &entries {
             let table = state.tables.get(&entry.place.family);
             let problem = match state.entries.get(&entry.place) {
                 _ if table == Some(&Found::Absent) => Problem::NoTable,
                 None => Problem::Absent,
-                Some(found) if element.key().is_shared() || found == entry => continue,
+                Some(found) if element.key().is_shared() || found == entry => {
+                    if !damaged.contains(&entry.place.family) {
+                        continue;
+                    }
+                    Problem::Damaged
+                }
                 Some(found) if found.owner != entry.owner => {
                     Problem::OtherOwner(found.owner.clone())
                 }

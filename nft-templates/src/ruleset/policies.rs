@@ -53,7 +53,7 @@ impl Ruleset {
     ) -> Result<Vec<Request>, Error> {
         let mut requests = Vec::new();
         for (name, removed) in removed {
-            let answer = self.connection.get(&[get_chain(name)])?.pop();
+            let answer = self.connection.get(&[get_chain(Family::Inet, name)])?.pop();
             let Some(Ok(NfTablesMessage::NewChain(chain))) = answer else { continue };
             // The kernel counts a chain's own rules among its uses. A chain that many pods use needs no
             // closer look: policies of that many rules are not worth one at each removal.
@@ -125,7 +125,7 @@ impl Ruleset {
     }
 }
 
-fn uses(chain: &ChainMessage) -> Option<usize> {
+pub(super) fn uses(chain: &ChainMessage) -> Option<usize> {
     chain.attributes.iter().find_map(|attribute| match attribute {
         ChainAttribute::Use(uses) => usize::try_from(*uses).ok(),
         _ => None,

@@ -52,7 +52,7 @@ impl Ruleset {
             requests.push(set_element::get(&templates::version_place(*family)));
         }
         requests.extend(places.iter().map(|place| set_element::get(place)));
-        requests.extend(chains.iter().map(|chain| get_chain(chain)));
+        requests.extend(chains.iter().map(|chain| get_chain(Family::Inet, chain)));
 
         let answers = self.connection.get(&requests)?;
         let mut answers = answers.into_iter();
@@ -122,10 +122,10 @@ pub(super) fn get_table(family: Family) -> Request {
     Request { family, flags: 0, message: NfTablesMessage::GetTable(TableMessage { attributes }) }
 }
 
-pub(super) fn get_chain(name: &str) -> Request {
+pub(super) fn get_chain(family: Family, name: &str) -> Request {
     let attributes = vec![ChainAttribute::Table(TABLE.into()), ChainAttribute::Name(name.into())];
     let message = NfTablesMessage::GetChain(ChainMessage { attributes });
-    Request { family: Family::Inet, flags: 0, message }
+    Request { family, flags: 0, message }
 }
 
 /// The object that a request is about, in nft's words.
