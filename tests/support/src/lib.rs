@@ -44,6 +44,7 @@ pub use plugins::{Call, PluginOutput, Plugins, links};
 pub use runtime::{Attachment, PluginFailure, Runtime};
 pub use snapshot::{Shared, Snapshot, assert_same};
 pub use traffic::{
-    HttpAnswer, HttpServer, Measure, Sink, UdpAnswer, UdpClient, UdpServer, http_get, throughput,
+    HttpAnswer, HttpServer, Measure, Sink, UdpAnswer, UdpClient, UdpServer, assert_rate, http_get,
+    throughput,
 };
 pub use wait::until;

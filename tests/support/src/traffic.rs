@@ -6,5 +6,5 @@ mod throughput;
 mod udp;
 
 pub use http::{HttpAnswer, HttpServer, http_get};
-pub use throughput::{Measure, Sink, throughput};
+pub use throughput::{Measure, Sink, assert_rate, throughput};
 pub use udp::{UdpAnswer, UdpClient, UdpServer};

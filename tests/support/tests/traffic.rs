@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use testnode::{HttpServer, Measure, Node, Sink, UdpClient, UdpServer, http_get, throughput};
+use testnode::{
+    HttpServer, Measure, Node, Sink, UdpClient, UdpServer, assert_rate, http_get, throughput,
+};
 
 #[test]
 fn a_page_tells_whom_it_was_served_to() {
@@ -76,19 +78,27 @@ fn a_transfer_is_measured_at_the_rate_of_the_bucket() {
             "25ms",
         ]);
     };
-    let measure = |to, burst| {
-        throughput(&outside, SocketAddr::new(to, 5001), &sink, Measure::after_burst(burst))
-    };
     for (rate, burst, to) in [
         (8_000_000, 20_000, outside.node_v6()),
         (8_000_000, 500_000, outside.node_v4()),
         (200_000_000, 1_000_000, outside.node_v4()),
     ] {
         shape(rate, burst);
-        let ratio = measure(to, burst) / rate as f64;
-        assert!((0.9..=1.0).contains(&ratio), "{ratio} of {rate} bit/s by {to}");
+        assert_rate(&outside, SocketAddr::new(to, 5001), &sink, rate, burst);
     }
     let to = SocketAddr::new(outside.v4(), 5001);
     let free = throughput(&node, to, &back, Measure::default());
     assert!(free > 400e6, "only {free:.0} bit/s against the direction that is shaped");
+}
+
+#[test]
+#[should_panic(expected = "not 12000000 within 10 %")]
+fn a_rate_that_is_measured_wrong_fails_the_test() {
+    let node = Node::new();
+    let outside = node.neighbour("outside", "192.0.2.2/24", "2001:db8::2/64");
+    let sink = Sink::start(&node, 5001);
+    let tbf = "tc qdisc add dev eth0 root tbf rate 8mbit burst 100000 latency 25ms";
+    outside.run(tbf.split_whitespace());
+    let to = SocketAddr::new(outside.node_v4(), 5001);
+    assert_rate(&outside, to, &sink, 12_000_000, 100_000);
 }
