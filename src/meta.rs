@@ -115,7 +115,8 @@ impl Meta {
         work: impl FnOnce(&Executor<'_, Node>, &mut Node) -> Result<T>,
     ) -> Result<T> {
         let executor = Executor::new(runner.registry, runner.path.clone(), node.dirs());
-        work(&Executor { scope: Key::scope_within(conf), ..executor }, node)
+        let runner = Runner { limits: runner.limits, ..executor.runner };
+        work(&Executor { runner, scope: Key::scope_within(conf), ..executor }, node)
     }
 }
 

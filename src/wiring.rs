@@ -1,8 +1,8 @@
 //! What the parts are put together from: the built-in delegates, the directories, the executor.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf, time::Duration};
 
-use chain::{Dirs, Executor, Plugin, Registry, Result, Version};
+use chain::{Dirs, Error, Executor, Limits, Plugin, Registry, Result, Runner, Version};
 use delegates::Node;
 
 use crate::meta::Meta;
@@ -33,6 +33,22 @@ pub fn dirs() -> Dirs {
     Dirs::default()
 }
 
+/// The variable that sets how long a foreign delegate may take, in seconds (default: see [`Limits`]).
+pub const DELEGATE_TIMEOUT: &str = "CATENA_DELEGATE_TIMEOUT";
+
+/// What foreign delegates may take.
+fn limits() -> Result<Limits> {
+    let Some(text) = env::var_os(DELEGATE_TIMEOUT) else { return Ok(Limits::default()) };
+    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    match time.filter(|time| !time.is_zero()) {
+        Some(time) => Ok(Limits { time, ..Limits::default() }),
+        None => Err(Error::environment(format!(
+            "{DELEGATE_TIMEOUT} {text:?} is not a time: it must be a number of seconds, for example 180"
+        ))),
+    }
+}
+
 /// Runs `work` with an executor for attachments of this scope and the node's shared context.
 ///
 /// `scope` tells apart who keeps the record: the type under which a runtime ran this binary, or [`chain::Key::CHAIN`].
@@ -44,7 +60,9 @@ pub fn with_executor<T>(
     let plugins = plugins();
     let registry = Registry::new(&plugins);
     let dirs = dirs();
-    let executor = Executor { scope: scope.to_owned(), ..Executor::new(&registry, path, &dirs) };
+    let executor = Executor::new(&registry, path, &dirs);
+    let runner = Runner { limits: limits()?, ..executor.runner };
+    let executor = Executor { runner, scope: scope.to_owned(), ..executor };
     let mut node = Node::with_dirs(dirs);
     work(&executor, &mut node)
 }
