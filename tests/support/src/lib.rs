@@ -10,6 +10,7 @@
 //! * three ways to run a chain: [`Plugins`] executes one plugin, [`Runtime`] does what libcni does
 //!   with a conflist, [`Catena`] runs the binary under test; and for tests of what comes of it
 //!   [`Network`] with its [`Pod`]s,
+//! * foreign plugins made of shell ([`Scripts`]), and configurations ([`conf`]),
 //! * real container runtimes from Debian's packages ([`runtimes`]).
 //!
 //! Nothing outlives the test, however it ends: the namespaces go with the thread, processes are
@@ -20,6 +21,7 @@
 //! Needs root and Debian's packages listed in `tests/install-packages.sh`.
 
 mod catena;
+pub mod conf;
 mod exec;
 mod mounts;
 mod neighbour;
@@ -30,6 +32,7 @@ mod pdeathsig;
 mod plugins;
 mod runtime;
 pub mod runtimes;
+mod scripts;
 mod snapshot;
 mod traffic;
 mod wait;
@@ -42,6 +45,7 @@ pub use network::{Network, Pod, url};
 pub use node::Node;
 pub use plugins::{Call, PluginOutput, Plugins, links};
 pub use runtime::{Attachment, PluginFailure, Runtime};
+pub use scripts::Scripts;
 pub use snapshot::{Shared, Snapshot, assert_same};
 pub use traffic::{
     HttpAnswer, HttpServer, Measure, Sink, UdpAnswer, UdpClient, UdpServer, assert_rate, http_get,
