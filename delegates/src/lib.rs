@@ -1,11 +1,14 @@
 //! The built-in delegates, one module per plugin, and the netlink layer that they share.
 
 pub mod bridge;
+mod chained;
 mod interface;
 pub mod ipam;
 mod names;
 pub mod net;
 mod node;
+pub mod portmap;
+pub mod snat;
 
 use chain::Plugin;
 
@@ -14,5 +17,10 @@ pub use net::NetError;
 pub use node::{Container, Elements, Node, Undo, owner};
 
 /// The built-in plugins.
-pub static BUILTINS: &[&dyn Plugin<Node>] =
-    &[&bridge::Bridge, &ipam::host_local::HostLocal, &ipam::static_::Static];
+pub static BUILTINS: &[&dyn Plugin<Node>] = &[
+    &bridge::Bridge,
+    &ipam::host_local::HostLocal,
+    &ipam::static_::Static,
+    &portmap::Portmap,
+    &snat::Snat,
+];

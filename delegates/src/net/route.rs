@@ -18,7 +18,7 @@ use super::{Net, Refusal, Result, addr::family};
 /// The routes of one namespace.
 pub struct Routes<'a>(pub(super) &'a Net);
 
-/// A unicast route.
+/// A unicast or local route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The destination.
@@ -39,6 +39,8 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// The maximal segment size to advertise.
     pub advmss: Option<u32>,
+    /// Whether the destination is one of the namespace's own addresses.
+    pub local: bool,
 }
 
 impl Route {
@@ -46,6 +48,8 @@ impl Route {
     pub const SCOPE_LINK: u8 = 253;
     /// The scope of the host itself.
     pub const SCOPE_HOST: u8 = 254;
+    /// The table of the namespace's own addresses (`RT_TABLE_LOCAL` of linux/rtnetlink.h).
+    pub const TABLE_LOCAL: u32 = 255;
 
     /// A route by a device.
     pub fn new(dst: IpNet, dev: u32) -> Self {
@@ -59,6 +63,7 @@ impl Route {
             priority: None,
             mtu: None,
             advmss: None,
+            local: false,
         }
     }
 }
@@ -101,11 +106,14 @@ impl Routes<'_> {
         }
     }
 
-    /// The unicast routes of a family by a device and table (absent: main).
+    /// The routes of a family by a device and table (absent: main): unicast ones, of the table local the local ones.
     pub fn list(&self, v6: bool, dev: u32, table: Option<u32>) -> Result<Vec<Route>> {
         let mut message = RouteMessage::default();
         message.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        message.header.kind = RouteType::Unicast;
+        message.header.kind = match table {
+            Some(Route::TABLE_LOCAL) => RouteType::Local,
+            _ => RouteType::Unicast,
+        };
         message.attributes.push(RouteAttribute::Oif(dev));
         message
             .attributes
@@ -155,16 +163,27 @@ impl Routes<'_> {
 
     /// Whether an address is one of the namespace's own.
     pub fn is_local(&self, ip: IpAddr) -> Result<bool> {
+        Ok(self.to(ip)?.is_some_and(|route| route.local))
+    }
+
+    /// The index of the device on whose link an address is; `None` where it is further away, or nowhere.
+    pub fn link_to(&self, ip: IpAddr) -> Result<Option<u32>> {
+        let route = self.to(ip)?;
+        Ok(route.filter(|route| !route.local && route.via.is_none()).map(|route| route.dev))
+    }
+
+    /// The route that a packet to an address takes.
+    fn to(&self, ip: IpAddr) -> Result<Option<Route>> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(ip);
         message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
         message.attributes.push(RouteAttribute::Destination(ip.into()));
         match self.0.request(RouteNetlinkMessage::GetRoute(message), 0) {
-            Ok(answers) => Ok(answers.iter().any(|answer| {
-                matches!(answer, RouteNetlinkMessage::NewRoute(route)
-                    if route.header.kind == RouteType::Local)
+            Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
+                RouteNetlinkMessage::NewRoute(message) => Route::from_message(message).pop(),
+                _ => None,
             })),
-            Err(Refusal { errno: Errno::ENETUNREACH | Errno::EHOSTUNREACH, .. }) => Ok(false),
+            Err(Refusal { errno: Errno::ENETUNREACH | Errno::EHOSTUNREACH, .. }) => Ok(None),
             Err(refusal) => {
                 Err(refusal.on(format!("look up the route to {ip} in {}", self.0.place())))
             }
@@ -182,7 +201,7 @@ impl Route {
             table: u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
             protocol: RouteProtocol::Boot,
             scope: self.scope.unwrap_or_else(|| self.default_scope()).into(),
-            kind: RouteType::Unicast,
+            kind: if self.local { RouteType::Local } else { RouteType::Unicast },
             ..RouteHeader::default()
         };
         let attributes = &mut message.attributes;
@@ -218,6 +237,7 @@ impl Route {
         let mut route = Self {
             scope: Some(message.header.scope.into()),
             table: Some(message.header.table.into()),
+            local: message.header.kind == RouteType::Local,
             ..Self::new(nowhere, 0)
         };
         let mut hops = Vec::new();

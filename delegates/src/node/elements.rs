@@ -1,7 +1,9 @@
 //! The run's changes to the nftables ruleset.
 
 use chain::{Code, Dirs, Error, Result};
-use nft_templates::{Conflict, Element, Key, Missing, Owner, Resolution, Ruleset, Transaction};
+use nft_templates::{
+    Conflict, Element, Held, Key, Missing, Owner, Resolution, Ruleset, Transaction,
+};
 
 /// Elements to be added and removed in one transaction when the run's delegates are done.
 #[derive(Default)]
@@ -35,6 +37,11 @@ impl Elements {
             return Ok(Vec::new());
         }
         open(dirs)?.check(wanted).map_err(into_error)
+    }
+
+    /// All elements in the kernel, sorted. For people who look at a node: it lists whole maps.
+    pub fn held(dirs: &Dirs) -> Result<Vec<Held>> {
+        open(dirs)?.held().map_err(into_error)
     }
 
     pub(super) fn commit(&mut self, dirs: &Dirs) -> Result<()> {

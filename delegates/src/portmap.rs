@@ -1,0 +1,124 @@
+//! portmap: ports of the node that lead into the container.
+//!
+//! Each mapping is an element of the node's ruleset (`nft-templates/catena.nft`), and what the container needs to reach
+//! its own ports is one more. The rules themselves are the same for all.
+//!
+//! <https://www.cni.dev/plugins/current/meta/portmap/>
+
+mod conf;
+mod path;
+
+use chain::{Attachment, Call, CniResult, Error, Plugin, PluginConf, Result};
+use ipnet::IpNet;
+use nft_templates::{Element, IpFamily, Protocol};
+
+use crate::{
+    chained::{own_ips, prev_result},
+    interface::{self, Findings},
+    net::conntrack::ConntrackFlush,
+    node::{Node, owner},
+};
+
+use conf::Conf;
+use path::Path;
+
+/// The plugin. Its result is the one it was given.
+pub struct Portmap;
+
+impl Plugin<Node> for Portmap {
+    fn kind(&self) -> &'static str {
+        "portmap"
+    }
+
+    fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
+        let result = prev_result(call)?;
+        let conf = Conf::of(call.conf)?;
+        let elements = conf.elements(call.attachment, result);
+        if elements.is_empty() {
+            if let Some(mapping) = conf.mappings.first() {
+                return Err(Error::config(format!(
+                    "{mapping} cannot be mapped: the container has no address of its family"
+                )));
+            }
+            return Ok(result.clone());
+        }
+        if conf.snat {
+            for ip in targets(call.attachment, result) {
+                let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
+                path.open(ip.addr().is_ipv6(), node)?;
+                if let Some(bridge) = path.bridge() {
+                    node.elements().add(bridge, &owner(call.attachment));
+                }
+            }
+        }
+        let owner = owner(call.attachment);
+        forget_connections(&elements, node);
+        for element in elements {
+            node.elements().add(element, &owner);
+        }
+        Ok(result.clone())
+    }
+
+    fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        // What the path needed belongs to the interface, and goes with it.
+        if let (Ok(conf), Some(result)) = (Conf::of(call.conf), call.prev_result) {
+            forget_connections(&conf.elements(call.attachment, result), node);
+        }
+        interface::remove_elements(call, node, elements);
+        Ok(())
+    }
+
+    fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let result = prev_result(call)?;
+        let conf = Conf::of(call.conf)?;
+        let mut elements = conf.elements(call.attachment, result);
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let mut findings = Findings::default();
+        if conf.snat {
+            for ip in targets(call.attachment, result) {
+                match Path::to(ip.addr(), result, node)? {
+                    Some(path) => {
+                        path.check(ip.addr().is_ipv6(), node, &mut findings)?;
+                        elements.extend(path.bridge());
+                    }
+                    None => findings.add(format!("the node has no route to {}", ip.addr())),
+                }
+            }
+        }
+        findings.elements(node, elements, &owner(call.attachment))?;
+        findings.verdict()
+    }
+}
+
+/// The elements of the ruleset that an attachment has by this plugin.
+fn elements(
+    conf: &PluginConf,
+    attachment: &Attachment,
+    result: &CniResult,
+) -> Result<Vec<Element>> {
+    Ok(Conf::of(conf)?.elements(attachment, result))
+}
+
+/// Where ports lead: the container's first address of each family.
+fn targets(attachment: &Attachment, result: &CniResult) -> impl Iterator<Item = IpNet> {
+    [false, true].into_iter().filter_map(move |v6| {
+        own_ips(attachment, result).map(|ip| ip.address).find(|ip| ip.addr().is_ipv6() == v6)
+    })
+}
+
+/// Has tracked connections to these ports forgotten, once the elements are in place or away. Without that, datagrams go on
+/// to the container that had the port before; streams end with it, and begin anew.
+fn forget_connections(elements: &[Element], node: &mut Node) {
+    for element in elements {
+        if let Element::HostPort { protocol: Protocol::Udp, host_ip, host_port, to } = element {
+            node.flush_conntrack(ConntrackFlush {
+                family: IpFamily::of(to.ip()),
+                protocol: Protocol::Udp,
+                port: *host_port,
+                destination: host_ip.filter(|ip| !ip.is_unspecified()),
+            });
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The configuration of portmap.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use chain::{Attachment, CniResult, Code, Error, PluginConf, Result};
+use nft_templates::{Element, IpFamily, Protocol};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::targets;
+
+/// portmap's configuration, checked.
+pub(super) struct Conf {
+    /// The ports asked for.
+    pub mappings: Vec<Mapping>,
+    /// `snat` (default true): the container reaches itself by its ports, and so do its neighbours and the node over
+    /// localhost. Without it only packets from elsewhere find their way back.
+    pub snat: bool,
+}
+
+/// One port of the node that leads into the container.
+pub(super) struct Mapping {
+    /// `hostIP`; absent: every address of the node.
+    host_ip: Option<IpAddr>,
+    /// `hostPort`, 1 to 65535.
+    host_port: u16,
+    /// `containerPort`, 1 to 65535.
+    container_port: u16,
+    /// `protocol` (default tcp), in upper or lower case.
+    protocol: Protocol,
+}
+
+/// The configuration as it is written.
+#[derive(Deserialize)]
+struct Written {
+    snat: Option<bool>,
+    #[serde(rename = "masqAll", default)]
+    masq_all: bool,
+    /// Which of the reference's two implementations to use; there is one here.
+    backend: Option<String>,
+    #[serde(rename = "conditionsV4", default)]
+    conditions_v4: Option<Vec<String>>,
+    #[serde(rename = "conditionsV6", default)]
+    conditions_v6: Option<Vec<String>>,
+    #[serde(rename = "runtimeConfig", default)]
+    runtime_config: Option<RuntimeConfig>,
+}
+
+#[derive(Default, Deserialize)]
+struct RuntimeConfig {
+    #[serde(rename = "portMappings", default)]
+    port_mappings: Option<Vec<WrittenMapping>>,
+}
+
+#[derive(Deserialize)]
+struct WrittenMapping {
+    #[serde(rename = "hostPort", default)]
+    host_port: i64,
+    #[serde(rename = "containerPort", default)]
+    container_port: i64,
+    #[serde(default)]
+    protocol: String,
+    #[serde(rename = "hostIP", default)]
+    host_ip: Option<String>,
+}
+
+impl Conf {
+    /// Reads the configuration.
+    pub fn of(conf: &PluginConf) -> Result<Self> {
+        let written: Written = conf.decode()?;
+        refuse("masqAll", written.masq_all, conf.raw.get("masqAll"))?;
+        for (name, conditions) in
+            [("conditionsV4", written.conditions_v4), ("conditionsV6", written.conditions_v6)]
+        {
+            let given = conditions.is_some_and(|conditions| !conditions.is_empty());
+            refuse(name, given, conf.raw.get(name))?;
+        }
+        if let Some(backend) = written.backend {
+            tracing::debug!(%backend, "ports are elements of catena's own ruleset, whatever the backend");
+        }
+        let mappings = written.runtime_config.unwrap_or_default().port_mappings;
+        let mappings = mappings.unwrap_or_default();
+        let mappings = mappings.iter().map(Mapping::read).collect::<Result<Vec<_>>>()?;
+        let mut asked = HashSet::new();
+        for mapping in &mappings {
+            let unspecified = |ip: &IpAddr| !ip.is_unspecified();
+            if !asked.insert((
+                mapping.protocol,
+                mapping.host_ip.filter(unspecified),
+                mapping.host_port,
+            )) {
+                return Err(Error::config(format!(
+                    "portMappings asks twice for {mapping}: a port of the node leads to one port of the container"
+                )));
+            }
+        }
+        Ok(Self { mappings, snat: written.snat.unwrap_or(true) })
+    }
+
+    /// The elements for the addresses of a result. A mapping whose `hostIP` is of another family than an address is
+    /// passed over for that address, as the reference does.
+    pub fn elements(&self, attachment: &Attachment, result: &CniResult) -> Vec<Element> {
+        let mut elements = Vec::new();
+        for target in targets(attachment, result) {
+            let address = target.addr();
+            let family = IpFamily::of(address);
+            let of_family =
+                |mapping: &&Mapping| mapping.host_ip.is_none_or(|ip| IpFamily::of(ip) == family);
+            let before = elements.len();
+            elements.extend(self.mappings.iter().filter(of_family).map(|mapping| {
+                Element::HostPort {
+                    protocol: mapping.protocol,
+                    host_ip: mapping.host_ip.filter(|ip| !ip.is_unspecified()),
+                    host_port: mapping.host_port,
+                    to: SocketAddr::new(address, mapping.container_port),
+                }
+            }));
+            if self.snat && elements.len() > before {
+                elements.push(Element::Hairpin { address });
+            }
+        }
+        elements
+    }
+}
+
+/// Refuses what would be done otherwise than the configuration says.
+fn refuse(field: &str, given: bool, value: Option<&Value>) -> Result<()> {
+    if !given {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::UnsupportedField,
+        format!("{field}: {} is not supported; leave it out", value.unwrap_or(&Value::Null)),
+    ))
+}
+
+impl Mapping {
+    fn read(written: &WrittenMapping) -> Result<Self> {
+        let port = |name: &str, port: i64| match u16::try_from(port) {
+            Ok(port) if port > 0 => Ok(port),
+            _ => Err(Error::config(format!(
+                "portMappings: {name} {port} is not a port (1 to 65535)"
+            ))),
+        };
+        let protocol = match written.protocol.to_ascii_lowercase().as_str() {
+            "" | "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            other => {
+                return Err(Error::config(format!(
+                    "portMappings: protocol {other:?} is unknown; use tcp, udp or sctp"
+                )));
+            }
+        };
+        let host_ip = match written.host_ip.as_deref() {
+            None | Some("") => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                Error::config(format!("portMappings: hostIP {text:?} is not an IP address"))
+            })?),
+        };
+        Ok(Self {
+            host_ip,
+            host_port: port("hostPort", written.host_port)?,
+            container_port: port("containerPort", written.container_port)?,
+            protocol,
+        })
+    }
+}
+
+impl fmt::Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            None => write!(f, "{} port {}", self.protocol, self.host_port),
+            Some(ip) => write!(f, "{} port {} of {ip}", self.protocol, self.host_port),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What ports need on the way from the node to the container, besides the ruleset.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use chain::{CniResult, Result};
+use ipnet::{IpNet, Ipv6Net};
+use nft_templates::Element;
+
+use crate::{
+    interface::Findings,
+    net::{
+        Sysctl,
+        link::{Change, Link},
+        route::Route,
+        sysctl::{self, Family},
+    },
+    node::Node,
+};
+
+/// The node's interface towards the container: a bridge and the container's port of it, or the container's own link.
+pub(super) struct Path {
+    link: Link,
+    port: Option<Link>,
+}
+
+impl Path {
+    /// The way to an address of the container; `None` where the node has no link to it (macvlan, another node).
+    pub fn to(address: IpAddr, result: &CniResult, node: &Node) -> Result<Option<Self>> {
+        let host = node.host()?;
+        let Some(link) = host.route().link_to(address)? else { return Ok(None) };
+        let Some(link) = host.link().get_index(link)? else { return Ok(None) };
+        let mut port = None;
+        if link.kind == "bridge" {
+            for interface in result.interfaces.iter().filter(|one| one.sandbox.is_empty()) {
+                let found = host.link().get(&interface.name)?;
+                port = port.or(found.filter(|found| found.master == Some(link.index)));
+            }
+        }
+        Ok(Some(Self { link, port }))
+    }
+
+    /// The bridge's element: its ports reach each other's host ports.
+    pub fn bridge(&self) -> Option<Element> {
+        (self.link.kind == "bridge").then(|| Element::Bridge { ifname: self.link.name.clone() })
+    }
+
+    /// Lets packets between localhost and the container pass, and between the container and itself.
+    pub fn open(&self, v6: bool, node: &Node) -> Result<()> {
+        let host = node.host()?;
+        if v6 {
+            host.route().add(&self.loopback())?;
+        } else {
+            sysctl::write_host(&[Sysctl::required(self.route_localnet(), "1")])?;
+        }
+        if let Some(port) = self.port.as_ref().filter(|port| !is_hairpin(port)) {
+            // Where bridge-nf-call-iptables is 1 the packet never leaves the bridge, and would have to go back out of
+            // the port that it came in by.
+            let hairpin = Change { hairpin: Some(true), ..Change::default() };
+            host.link().set(&port.name, &hairpin)?;
+        }
+        Ok(())
+    }
+
+    /// Whether it is still as [`Path::open`] left it.
+    pub fn check(&self, v6: bool, node: &Node, findings: &mut Findings) -> Result<()> {
+        if v6 {
+            findings.route(&*node.host()?, &self.link, &self.loopback())?;
+        } else {
+            let key = self.route_localnet();
+            let value = sysctl::read_host(&key);
+            findings.expect(&format!("sysctl {key}"), "1", value.as_deref().unwrap_or("absent"));
+        }
+        if let Some(port) = &self.port {
+            findings.expect_on(&format!("hairpin mode of {}", port.name), true, is_hairpin(port));
+        }
+        Ok(())
+    }
+
+    /// IPv4: 127.0.0.0/8 may be the source of what goes to the container. Neighbours are kept from the node's own
+    /// services on localhost by the ruleset (CVE-2020-8558).
+    fn route_localnet(&self) -> String {
+        Sysctl::conf(Family::V4, &self.link.name, "route_localnet")
+    }
+
+    /// IPv6: the kernel looks `::1` up together with the interface that a packet came by (`rt6_need_strict`), so answers
+    /// that are translated back to it need a route there. What comes with that address from outside it drops before
+    /// (`ip6_rcv_core`).
+    fn loopback(&self) -> Route {
+        Route {
+            table: Some(Route::TABLE_LOCAL),
+            priority: Some(2048),
+            local: true,
+            ..Route::new(IpNet::V6(Ipv6Net::from(Ipv6Addr::LOCALHOST)), self.link.index)
+        }
+    }
+}
+
+fn is_hairpin(port: &Link) -> bool {
+    port.port.as_ref().is_some_and(|port| port.hairpin)
+}

@@ -1,0 +1,126 @@
+//! snat: what leaves the cluster leaves it under an address of the node.
+//!
+//! Unlike `ipMasq` of the interface plugins it knows destinations besides the network's own that are reached under the
+//! container's own address, and a fixed source address. Each container is an element that leads to the chain of its
+//! network's policy (`nft-templates/policy.nft`).
+
+use std::net::IpAddr;
+
+use chain::{Attachment, Call, CniResult, Error, Plugin, PluginConf, Result};
+use ipnet::IpNet;
+use nft_templates::{Action, Element, Policy};
+use serde::Deserialize;
+
+use crate::{
+    chained::{own_ips, prev_result},
+    interface::{self, Findings},
+    node::{Node, owner},
+};
+
+/// The plugin. Its result is the one it was given.
+pub struct Snat;
+
+/// The configuration as it is written.
+#[derive(Deserialize)]
+struct Conf {
+    /// Destinations that see the container's own address: usually the cluster's pods and services (default none). The
+    /// network's own subnets and multicast always do. CIDRs of both families.
+    #[serde(rename = "nonMasqueradeCIDRs", default)]
+    non_masquerade: Option<Vec<IpNet>>,
+    /// The source address of what leaves, one for each family at most (default: that of the interface it leaves by).
+    #[serde(rename = "sourceAddress", default)]
+    source_address: Option<OneOrMore>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected an IP address or a list of them")]
+enum OneOrMore {
+    One(IpAddr),
+    More(Vec<IpAddr>),
+}
+
+impl Conf {
+    fn of(conf: &PluginConf) -> Result<Self> {
+        let conf: Self = conf.decode()?;
+        for v6 in [false, true] {
+            let mut sources = conf.sources().iter().filter(|source| source.is_ipv6() == v6);
+            let source = sources.next();
+            if let (Some(first), Some(second)) = (source, sources.next()) {
+                return Err(Error::config(format!(
+                    "sourceAddress has {first} and {second}: give one for each family"
+                )));
+            }
+            if let Some(source) =
+                source.filter(|ip| ip.is_unspecified() || ip.is_multicast() || ip.is_loopback())
+            {
+                return Err(Error::config(format!(
+                    "sourceAddress {source} cannot be answered to: give an address of the node"
+                )));
+            }
+        }
+        Ok(conf)
+    }
+
+    fn sources(&self) -> &[IpAddr] {
+        match &self.source_address {
+            None => &[],
+            Some(OneOrMore::One(source)) => std::slice::from_ref(source),
+            Some(OneOrMore::More(sources)) => sources,
+        }
+    }
+
+    /// An element for each of the container's addresses.
+    fn elements(&self, attachment: &Attachment, result: &CniResult) -> Vec<Element> {
+        let subnets = result.ips.iter().map(|ip| ip.address.trunc());
+        let excluded: Vec<_> =
+            self.non_masquerade.iter().flatten().map(IpNet::trunc).chain(subnets).collect();
+        let element = |source: IpAddr| Element::Egress {
+            source,
+            policy: Policy {
+                excluded: excluded.clone(),
+                action: match self.sources().iter().find(|ip| ip.is_ipv6() == source.is_ipv6()) {
+                    None => Action::Masquerade,
+                    Some(fixed) => Action::Snat(*fixed),
+                },
+            },
+        };
+        own_ips(attachment, result).map(|ip| element(ip.address.addr())).collect()
+    }
+}
+
+impl Plugin<Node> for Snat {
+    fn kind(&self) -> &'static str {
+        "snat"
+    }
+
+    fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
+        let result = prev_result(call)?;
+        let owner = owner(call.attachment);
+        for element in Conf::of(call.conf)?.elements(call.attachment, result) {
+            node.elements().add(element, &owner);
+        }
+        Ok(result.clone())
+    }
+
+    fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        interface::remove_elements(call, node, elements);
+        Ok(())
+    }
+
+    fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let result = prev_result(call)?;
+        let elements = Conf::of(call.conf)?.elements(call.attachment, result);
+        let mut findings = Findings::default();
+        findings.elements(node, elements, &owner(call.attachment))?;
+        findings.verdict()
+    }
+}
+
+/// The elements of the ruleset that an attachment has by this plugin.
+fn elements(
+    conf: &PluginConf,
+    attachment: &Attachment,
+    result: &CniResult,
+) -> Result<Vec<Element>> {
+    Ok(Conf::of(conf)?.elements(attachment, result))
+}
