@@ -15,7 +15,7 @@ use nft_templates::Element;
 
 use crate::{
     host_veth,
-    interface::{self, Dad, enable_forwarding, requested_mac, veth},
+    interface::{self, Manner, enable_forwarding, requested_mac, veth},
     net::{
         Sysctl,
         link::{Change, Link},
@@ -86,8 +86,7 @@ impl Plugin<Node> for Bridge {
             let host = node.host()?;
             for gateway in gateways {
                 host::ensure_address(&host, &bridge, gateway, conf.force_address)?;
-                let family = if gateway.addr().is_ipv4() { Family::V4 } else { Family::V6 };
-                enable_forwarding(&host, family)?;
+                enable_forwarding(&host, Family::of(gateway.addr()))?;
             }
         } else if !conf.disable_container_interface {
             let up = Change { up: Some(true), ..Change::default() };
@@ -191,16 +190,16 @@ fn configure(container: &Container, inside: &Link, conf: &Conf, result: &CniResu
     let mut sysctls = interface::sysctls(name, &ips);
     // Neighbours learn of the new address at once, where another had it a moment ago.
     sysctls.push(Sysctl::wanted(Sysctl::conf(Family::V4, name, "arp_notify"), "1"));
-    let dad = if conf.enable_dad { Dad::On } else { Dad::Off };
     let accept_dad = Sysctl::conf(Family::V6, name, "accept_dad");
-    match dad {
-        Dad::On => {
-            // A bridge may send a probe back to where it came from: not a duplicate.
-            let enhanced = Sysctl::conf(Family::V6, name, "enhanced_dad");
-            sysctls.extend([Sysctl::wanted(enhanced, "1"), Sysctl::wanted(accept_dad, "1")]);
-        }
-        Dad::Off => sysctls.push(Sysctl::wanted(accept_dad, "0")),
+    if conf.enable_dad {
+        // A bridge may send a probe back to where it came from: not a duplicate.
+        let enhanced = Sysctl::conf(Family::V6, name, "enhanced_dad");
+        sysctls.extend([Sysctl::wanted(enhanced, "1"), Sysctl::wanted(accept_dad, "1")]);
+    } else {
+        sysctls.push(Sysctl::wanted(accept_dad, "0"));
     }
     container.write(&sysctls)?;
-    interface::configure(container, inside, &ips, &result.routes, dad)
+    let manner = Manner { detect_duplicates: conf.enable_dad, on_link: true };
+    interface::set_up(container, inside, &ips, manner)?;
+    interface::add_routes(container.net(), inside.index, &ips, &result.routes)
 }

@@ -20,6 +20,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use crate::{
     net::{
         Net, NetError, Sysctl,
+        addr::NewAddress,
         link::{Change, Link},
         route::Route,
         sysctl::Family,
@@ -77,37 +78,38 @@ pub(crate) fn sysctls(ifname: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
     sysctls
 }
 
-/// Whether new IPv6 addresses are tried for duplicates.
+/// How an interface gets its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dad {
-    /// They can be used at once.
-    Off,
-    /// They can be used after about a second.
-    On,
+pub(crate) struct Manner {
+    /// IPv6 addresses are tried for duplicates before they are used; otherwise they can be used at once.
+    pub detect_duplicates: bool,
+    /// Each address's subnet is on the link.
+    pub on_link: bool,
 }
 
-/// Gives the container's interface its addresses, sets it up, and adds the routes.
+/// Gives the container's interface its addresses, and sets it up.
 ///
-/// Sysctls are written before this: some act on the addresses that are added here.
-pub(crate) fn configure(
+/// Sysctls are written before this: some act on the addresses that are added here. Routes come after it.
+pub(crate) fn set_up(
     container: &Container,
     link: &Link,
     ips: &[&IpConfig],
-    routes: &[ResultRoute],
-    dad: Dad,
+    manner: Manner,
 ) -> Result<()> {
     let net = container.net();
+    let Manner { detect_duplicates, on_link } = manner;
     for ip in ips {
-        net.addr().add(link.index, ip.address, dad == Dad::On)?;
+        let address = NewAddress { net: ip.address, detect_duplicates, on_link };
+        net.addr().add(link.index, &address)?;
     }
     net.link().set(&link.name, &Change { up: Some(true), ..Change::default() })?;
-    if dad == Dad::On && ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
+    if detect_duplicates && ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
         settle(net, link)?;
     }
-    add_routes(net, link.index, ips, routes)
+    Ok(())
 }
 
-/// Adds routes to an interface; what is there already is no error.
+/// Adds the routes of a result to the container's interface. What is there already is no error.
 pub(crate) fn add_routes(
     net: &Net,
     index: u32,

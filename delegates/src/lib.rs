@@ -4,10 +4,12 @@ pub mod bridge;
 mod chained;
 mod interface;
 pub mod ipam;
+pub mod loopback;
 mod names;
 pub mod net;
 mod node;
 pub mod portmap;
+pub mod ptp;
 pub mod snat;
 
 use chain::Plugin;
@@ -19,6 +21,8 @@ pub use node::{Container, Elements, Node, Undo, owner};
 /// The built-in plugins.
 pub static BUILTINS: &[&dyn Plugin<Node>] = &[
     &bridge::Bridge,
+    &ptp::Ptp,
+    &loopback::Loopback,
     &ipam::host_local::HostLocal,
     &ipam::static_::Static,
     &portmap::Portmap,

@@ -9,6 +9,7 @@ use delegates::{
     Node,
     net::{
         Mac,
+        addr::NewAddress,
         link::{Bridge, Change, Ifb, Veth, VethPeer},
         route::Route,
     },
@@ -110,8 +111,8 @@ fn addresses_and_routes_are_added_listed_and_removed() {
     let up = Change { up: Some(true), ..Change::default() };
     net.link().set("eth0", &up).unwrap();
     for address in ["10.1.0.2/24", "fd00:1::2/64"] {
-        net.addr().add(eth0, address.parse().unwrap(), false).unwrap();
-        let again = net.addr().add(eth0, address.parse().unwrap(), false).unwrap_err();
+        net.addr().add(eth0, &NewAddress::new(address.parse().unwrap())).unwrap();
+        let again = net.addr().add(eth0, &NewAddress::new(address.parse().unwrap())).unwrap_err();
         assert_eq!(again.errno(), Some(Errno::EEXIST));
     }
     let addresses = net.addr().list(eth0).unwrap();

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use super::{Conf, elements_of};
 use crate::{
     interface::{self, Findings, veth},
-    net::{Net, link::Link, sysctl},
+    net::{Net, link::Link},
     node::{Container, Node, owner},
 };
 
@@ -98,11 +98,7 @@ fn check_port(
         return Ok(());
     };
     let name = &outside.name;
-    findings.in_result(result, name, &outside.mac_text());
-    findings.expect_on(&format!("interface {name}"), true, outside.up);
-    if let Some(mtu) = conf.mtu() {
-        findings.expect(&format!("the MTU of {name}"), mtu, outside.mtu);
-    }
+    findings.veth_end(result, &outside, conf.mtu());
     if outside.master.is_none() || outside.master != bridge.map(|bridge| bridge.index) {
         findings.add(format!("{name} is not a port of bridge {}", conf.bridge));
         return Ok(());
@@ -129,15 +125,7 @@ fn check_gateways(
         if !found.iter().any(|address| address.net == gateway) {
             findings.add(format!("bridge {} has no address {gateway}", bridge.name));
         }
-        let key = match gateway {
-            IpNet::V4(_) => "net/ipv4/ip_forward",
-            IpNet::V6(_) => "net/ipv6/conf/all/forwarding",
-        };
-        findings.expect_on(
-            &format!("forwarding ({key})"),
-            true,
-            sysctl::read_host(key).as_deref() == Some("1"),
-        );
+        findings.forwarding(gateway.addr());
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::conf::Conf;
 use crate::{
     net::{
         Mac, Net, Sysctl,
+        addr::NewAddress,
         link::{self, Change, Link},
         sysctl::{self, Family},
     },
@@ -142,7 +143,7 @@ pub(super) fn ensure_address(host: &Net, bridge: &Link, gateway: IpNet, force: b
             "0",
         )])?;
     }
-    match host.addr().add(bridge.index, gateway, false) {
+    match host.addr().add(bridge.index, &NewAddress::new(gateway)) {
         Ok(()) => {}
         // Another ADD was faster.
         Err(error) if error.errno() == Some(Errno::EEXIST) => return Ok(()),

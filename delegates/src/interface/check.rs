@@ -1,6 +1,6 @@
 //! CHECK: what is not as ADD left it.
 
-use std::fmt::Display;
+use std::{fmt::Display, net::IpAddr};
 
 use chain::{
     Error, Result,
@@ -8,9 +8,14 @@ use chain::{
 };
 use nft_templates::{Element, Owner};
 
-use super::wanted_route;
+use super::{forwarding::key as forwarding_key, wanted_route};
 use crate::{
-    net::{Net, link::Link, route::Route},
+    net::{
+        Net,
+        link::Link,
+        route::Route,
+        sysctl::{self, Family},
+    },
     node::{Elements, Node},
 };
 
@@ -90,7 +95,27 @@ impl Findings {
         Ok(())
     }
 
-    /// The interface of a result at a place in its list.
+    /// An end of the veth: what the result and the configuration say of it.
+    pub(crate) fn veth_end(&mut self, result: &CniResult, link: &Link, mtu: Option<u32>) {
+        let name = &link.name;
+        if link.kind != "veth" {
+            self.add(format!("{name} is not a veth"));
+        }
+        self.in_result(result, name, &link.mac_text());
+        if let Some(mtu) = mtu {
+            self.expect(&format!("the MTU of {name}"), mtu, link.mtu);
+        }
+        self.expect_on(&format!("interface {name}"), true, link.up);
+    }
+
+    /// Whether the node forwards packets of this address's family.
+    pub(crate) fn forwarding(&mut self, ip: IpAddr) {
+        let key = forwarding_key(Family::of(ip));
+        let on = sysctl::read_host(key).as_deref() == Some("1");
+        self.expect_on(&format!("forwarding ({key})"), true, on);
+    }
+
+    /// An interface of the result, and its hardware address.
     pub(crate) fn in_result(&mut self, result: &CniResult, name: &str, mac: &str) {
         match result.interfaces.iter().find(|interface| interface.name == name) {
             Some(interface) if !interface.mac.is_empty() => {

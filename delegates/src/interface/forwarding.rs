@@ -12,10 +12,7 @@ use crate::net::{
 /// For IPv6 the kernel then stops listening to router advertisements where `accept_ra` is 1, and drops the default
 /// routes that it has learned by them at once: before that, uplinks get `accept_ra` 2.
 pub(crate) fn enable_forwarding(host: &Net, family: Family) -> Result<()> {
-    let key = match family {
-        Family::V4 => "net/ipv4/ip_forward",
-        Family::V6 => "net/ipv6/conf/all/forwarding",
-    };
+    let key = key(family);
     if sysctl::read_host(key).as_deref() == Some("1") {
         return Ok(());
     }
@@ -23,6 +20,14 @@ pub(crate) fn enable_forwarding(host: &Net, family: Family) -> Result<()> {
         keep_listening(host)?;
     }
     Ok(sysctl::write_host(&[Sysctl::required(key, "1")])?)
+}
+
+/// The sysctl that turns a node into a router.
+pub(super) fn key(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "net/ipv4/ip_forward",
+        Family::V6 => "net/ipv6/conf/all/forwarding",
+    }
 }
 
 /// Lets uplinks go on listening to router advertisements: devices that have learned a route by them, and hardware that

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope},
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
 };
 use nix::errno::Errno;
 
@@ -14,6 +14,24 @@ use super::{Net, Result};
 
 /// The addresses of one namespace's devices.
 pub struct Addresses<'a>(pub(super) &'a Net);
+
+/// An address to be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewAddress {
+    /// The address with its prefix length.
+    pub net: IpNet,
+    /// IPv6: whether it is tried for duplicates before it can be used (about a second).
+    pub detect_duplicates: bool,
+    /// Whether its subnet is reached by the device without a gateway.
+    pub on_link: bool,
+}
+
+impl NewAddress {
+    /// An address that can be used at once, with its subnet on the link.
+    pub fn new(net: IpNet) -> Self {
+        Self { net, detect_duplicates: false, on_link: true }
+    }
+}
 
 /// An address as it is on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,17 +47,19 @@ pub struct Address {
 }
 
 impl Addresses<'_> {
-    /// Adds an address to the device of this index. IPv6: with or without duplicate address detection.
+    /// Adds an address to the device of this index.
     ///
     /// The error's `errno` is EEXIST where the device has it (IPv6: with whatever prefix length).
-    pub fn add(&self, index: u32, net: IpNet, detect_duplicates: bool) -> Result<()> {
+    pub fn add(&self, index: u32, address: &NewAddress) -> Result<()> {
+        let net = address.net;
         let mut message = message(index, net);
-        if let (IpAddr::V4(_), Some(broadcast)) = (net.addr(), broadcast(net)) {
+        if let Some(broadcast) = broadcast(net) {
             message.attributes.push(AddressAttribute::Broadcast(broadcast));
         }
-        if net.addr().is_ipv6() && !detect_duplicates {
-            message.header.flags = AddressHeaderFlags::Nodad;
-        }
+        let mut flags = AddressFlags::empty();
+        flags.set(AddressFlags::Nodad, net.addr().is_ipv6() && !address.detect_duplicates);
+        flags.set(AddressFlags::Noprefixroute, !address.on_link);
+        message.attributes.push(AddressAttribute::Flags(flags));
         self.0
             .request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
             .map_err(|refusal| {

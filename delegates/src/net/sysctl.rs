@@ -3,7 +3,7 @@
 //! `/proc/sys/net` shows the namespace of the thread that looks: a container's are written by a thread in it, all in
 //! one visit.
 
-use std::{fs::File, io::Write};
+use std::{fs::File, io::Write, net::IpAddr};
 
 use super::{NetError, Netns, Result};
 
@@ -45,6 +45,11 @@ pub enum Family {
 }
 
 impl Family {
+    /// The family of an address.
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Self::V4 => "ipv4",
