@@ -1,6 +1,7 @@
 //! What the built-in delegates of one run share on the node.
 
 mod elements;
+mod recorded;
 mod undo;
 
 use std::{

@@ -93,7 +93,7 @@ impl Plugin<Node> for Portmap {
 }
 
 /// The elements of the ruleset that an attachment has by this plugin.
-fn elements(
+pub fn elements(
     conf: &PluginConf,
     attachment: &Attachment,
     result: &CniResult,

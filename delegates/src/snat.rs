@@ -117,7 +117,7 @@ impl Plugin<Node> for Snat {
 }
 
 /// The elements of the ruleset that an attachment has by this plugin.
-fn elements(
+pub fn elements(
     conf: &PluginConf,
     attachment: &Attachment,
     result: &CniResult,

@@ -1,14 +1,20 @@
 //! The run's changes to the nftables ruleset.
 
-use chain::{Code, Dirs, Error, Result};
+use std::path::Path;
+
+use chain::{Code, Dirs, Error, Result, record::Record};
 use nft_templates::{
     Conflict, Element, Held, Key, Missing, Owner, Resolution, Ruleset, Transaction,
 };
+
+use super::recorded;
 
 /// Elements to be added and removed in one transaction when the run's delegates are done.
 #[derive(Default)]
 pub struct Elements {
     transaction: Transaction,
+    /// What it removes.
+    removed: Vec<(Key, Owner)>,
     /// Owners of whose elements nothing is known.
     purged: Vec<Owner>,
 }
@@ -21,6 +27,8 @@ impl Elements {
 
     /// Removes an element, if it is (still) this owner's.
     pub fn remove(&mut self, key: impl Into<Key>, owner: &Owner) {
+        let key = key.into();
+        self.removed.push((key.clone(), owner.clone()));
         self.transaction.remove(key, owner.clone());
     }
 
@@ -45,21 +53,36 @@ impl Elements {
     }
 
     pub(super) fn commit(&mut self, dirs: &Dirs) -> Result<()> {
-        let transaction = std::mem::take(&mut self.transaction);
-        let purged = std::mem::take(&mut self.purged);
+        let Self { transaction, removed, purged } = std::mem::take(self);
         if transaction.is_empty() && purged.is_empty() {
             return Ok(());
         }
         let mut ruleset = open(dirs)?;
         for owner in &purged {
-            let removed = ruleset.remove_owned(owner).map_err(into_error)?;
-            tracing::debug!(%owner, count = removed.len(), "elements of an unfinished ADD removed");
+            let gone = ruleset.remove_owned(owner).map_err(into_error)?;
+            tracing::debug!(%owner, count = gone.len(), "elements of an unfinished ADD removed");
         }
         if transaction.is_empty() {
             return Ok(());
         }
-        let committed =
-            ruleset.commit(&transaction, &mut |conflict| resolve(conflict)).map_err(into_error)?;
+        let records = dirs.clone();
+        ruleset.on_install(move || {
+            let mut elements = recorded::elements(&records);
+            elements.retain(|(element, owner)| {
+                !purged.contains(owner) && !removed.contains(&(element.key(), owner.clone()))
+            });
+            elements
+        });
+        let mut living = None;
+        let committed = ruleset.commit(&transaction, &mut |conflict| {
+            let (resolution, holder) = resolve(conflict, dirs);
+            living = holder;
+            resolution
+        });
+        let committed = committed.map_err(|error| match living {
+            Some(holder) => held(&error, &holder),
+            None => into_error(error),
+        })?;
         for (element, holder) in &committed.taken_over {
             tracing::info!(%element, %holder, "taken over from an attachment that is gone");
         }
@@ -72,12 +95,30 @@ impl Elements {
 
 /// Who gets an element that another has.
 ///
-/// An address is whose IPAM gave it to: the other one's is out of date. A port stays with whom it leads to.
-fn resolve(conflict: &Conflict) -> Resolution {
-    match conflict.element {
-        Element::HostPort { .. } => Resolution::Refuse,
-        _ => Resolution::TakeOver,
+/// An address is whose IPAM gave it to: the other one's element is out of date. A port stays with an attachment that
+/// lives, which is returned.
+fn resolve(conflict: &Conflict, dirs: &Dirs) -> (Resolution, Option<Record>) {
+    let holder = match conflict.element {
+        Element::HostPort { .. } => recorded::living_holder(dirs, &conflict.holder),
+        _ => None,
+    };
+    match holder {
+        Some(holder) => (Resolution::Refuse, Some(holder)),
+        None => (Resolution::TakeOver, None),
     }
+}
+
+/// The error for a port of an attachment that lives. It may be on its way out, so another try is worth it.
+fn held(error: &nft_templates::Error, holder: &Record) -> Error {
+    let netns = holder.netns.as_deref().unwrap_or(Path::new("")).display();
+    Error::new(
+        Code::TryAgain,
+        format!(
+            "{error}: container {} has it by interface {} on network {}, and its namespace {netns} exists; DEL that \
+             attachment, or choose another port",
+            holder.container_id, holder.ifname, holder.network
+        ),
+    )
 }
 
 fn open(dirs: &Dirs) -> Result<Ruleset> {

@@ -1,0 +1,87 @@
+//! What the records of attachments say about the ruleset: which elements belong in it, and whose holder still lives.
+
+use chain::{
+    Attachment, CniResult, Dirs, PluginConf, Result,
+    record::{NetnsId, Record, Records, State},
+};
+use nft_templates::{Element, Owner};
+
+use crate::{bridge, portmap, ptp, snat};
+
+/// How a plugin names its elements.
+type ElementsOf = fn(&PluginConf, &Attachment, &CniResult) -> Result<Vec<Element>>;
+
+/// The plugins that have elements.
+const WITH_ELEMENTS: &[(&str, ElementsOf)] = &[
+    ("bridge", bridge::elements),
+    ("ptp", ptp::elements),
+    ("portmap", portmap::elements),
+    ("snat", snat::elements),
+];
+
+/// The records of attachments whose namespace lives, of all networks.
+pub(super) fn living(dirs: &Dirs) -> Vec<Record> {
+    let records = Records::open(dirs);
+    let Ok(boot) = dirs.boot() else { return Vec::new() };
+    let networks = records.networks().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the records cannot be listed");
+        Vec::new()
+    });
+    networks
+        .iter()
+        .flat_map(|network| records.list(network).unwrap_or_default())
+        .filter(|record| is_living(record, &boot))
+        .collect()
+}
+
+/// The living attachment that an element's owner is, if it is one.
+pub(super) fn living_holder(dirs: &Dirs, owner: &Owner) -> Option<Record> {
+    living(dirs).into_iter().find(|record| owner_of(record) == *owner)
+}
+
+/// The elements that living attachments have, for when the kernel has lost them all.
+pub(super) fn elements(dirs: &Dirs) -> Vec<(Element, Owner)> {
+    living(dirs).iter().flat_map(elements_of).collect()
+}
+
+/// Its ADD was begun in this boot, and its namespace is still the one of then.
+fn is_living(record: &Record, boot: &str) -> bool {
+    record.boot == boot
+        && record.netns_id.is_some()
+        && record.netns.as_deref().and_then(NetnsId::of) == record.netns_id
+}
+
+fn owner_of(record: &Record) -> Owner {
+    Owner::new(&record.network, &record.container_id, &record.ifname)
+}
+
+fn elements_of(record: &Record) -> Vec<(Element, Owner)> {
+    let Some(result) = &record.result else { return Vec::new() };
+    let Ok(attachment) = record.attachment(None, &record.boot) else { return Vec::new() };
+    let mut elements = Vec::new();
+    let mut ports = false;
+    for delegate in &record.delegates {
+        let known = WITH_ELEMENTS.iter().find(|(kind, _)| *kind == delegate.kind());
+        let Some((kind, of)) =
+            known.filter(|_| !delegate.foreign && delegate.state == State::Added)
+        else {
+            continue;
+        };
+        match delegate.plugin_conf().and_then(|conf| of(&conf, &attachment, result)) {
+            Ok(found) => {
+                ports |= *kind == "portmap" && !found.is_empty();
+                elements.extend(found);
+            }
+            Err(error) => tracing::warn!(%attachment, %error, "a record's elements are not known"),
+        }
+    }
+    // The bridge that ports need is the first interface of a result that has a port of it second.
+    if let ([bridge, port, _, ..], true) = (result.interfaces.as_slice(), ports)
+        && bridge.sandbox.is_empty()
+        && port.sandbox.is_empty()
+    {
+        elements.push(Element::Bridge { ifname: bridge.name.clone() });
+    }
+    let owner = owner_of(record);
+    elements.into_iter().map(|element| (element, owner.clone())).collect()
+}
