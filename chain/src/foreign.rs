@@ -70,14 +70,7 @@ impl Exec<'_> {
             .map_err(|error| Error::io(format!("{program} could not be run: {error}")))?;
         let Output { end, stdout, stderr } = output;
         let stderr = String::from_utf8_lossy(&stderr);
-        let succeeded = matches!(&end, Ok(status) if status.success());
-        for line in stderr.lines().filter(|line| !line.trim().is_empty()) {
-            if succeeded {
-                tracing::info!(target: "chain::foreign", %program, verb = %self.verb, "{line}");
-            } else {
-                tracing::warn!(target: "chain::foreign", %program, verb = %self.verb, "{line}");
-            }
-        }
+        self.log(&stderr, matches!(&end, Ok(status) if status.success()));
         let what = match end {
             Ok(status) if status.success() => return Ok(stdout),
             Ok(status) => match Error::from_json(&stdout) {
@@ -99,6 +92,26 @@ impl Exec<'_> {
             error = error.with_details(format!("its stderr ends: {tail}"));
         }
         Err(Failure { error, unclean: true })
+    }
+
+    /// Passes the end of what the delegate wrote to stderr on to the log, which it must not flood either.
+    fn log(&self, stderr: &str, succeeded: bool) {
+        const LINES: usize = 200;
+        const LENGTH: usize = 1000;
+        let program = self.program.display();
+        let mut lines: Vec<_> =
+            stderr.lines().rev().filter(|line| !line.trim().is_empty()).take(LINES + 1).collect();
+        if lines.len() > LINES {
+            lines[LINES] = "(what it wrote before is left out)";
+        }
+        for line in lines.iter().rev() {
+            let line = &line[..line.floor_char_boundary(LENGTH)];
+            if succeeded {
+                tracing::info!(target: "chain::foreign", %program, verb = %self.verb, "{line}");
+            } else {
+                tracing::warn!(target: "chain::foreign", %program, verb = %self.verb, "{line}");
+            }
+        }
     }
 
     /// VERSION. Plugins of 0.1.0 do not know it.
