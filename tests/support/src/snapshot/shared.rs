@@ -16,6 +16,7 @@ pub struct Shared {
     sysctls: Vec<String>,
     directories: Vec<String>,
     files: Vec<String>,
+    networks: Vec<String>,
 }
 
 impl Shared {
@@ -75,6 +76,21 @@ impl Shared {
         self.directory(&dir).file(&format!("{dir}/lock")).file(&format!("{dir}/last_reserved_ip.*"))
     }
 
+    /// What Catena keeps for a network after its last attachment: the static ruleset (elements, and the chains that come
+    /// and go with them, are compared), forwarding, the directories of records and leases, locks, and the mark of this
+    /// boot.
+    pub fn catena(mut self, network: &str) -> Self {
+        self.networks.push(network.to_owned());
+        self.forwarding()
+            .host_local(network)
+            .directory(&format!("/var/lib/catena/attachments/{network}"))
+            .directory("/var/lib/catena/leases")
+            .directory("/run/catena/locks")
+            .file("/run/catena/boot")
+            .file("/run/catena/bridges.lock")
+            .file("/run/catena/nft.lock")
+    }
+
     /// Whether the object `name` of a listing's `section` is one of these.
     pub(super) fn has(&self, section: &str, name: &str, object: &Value) -> bool {
         match section {
@@ -82,8 +98,9 @@ impl Shared {
                 let first = name.split(' ').next().unwrap_or_default();
                 self.devices.iter().any(|device| device == first)
             }
-            "nft" => self.has_nft(name),
+            "nft" => self.has_nft(name) || (!self.networks.is_empty() && is_static(name)),
             "sysctl" => self.sysctls.iter().any(|key| key == name),
+            "files" if self.networks.iter().any(|network| is_index(network, name)) => true,
             "files" if object["kind"] == "directory" => {
                 self.directories.iter().any(|dir| dir == name || is_below(dir, name))
             }
@@ -104,6 +121,28 @@ impl Shared {
         let is_element = words.next() == Some("element");
         self.whole_tables.contains(&table) || (!is_element && self.tables.contains(&table))
     }
+}
+
+/// Whether an nftables object is in every ruleset of Catena: policies (`egress_...`) and elements are not, but for the
+/// version.
+fn is_static(name: &str) -> bool {
+    let ours = ["inet catena ", "bridge catena "];
+    let Some(rest) = ours.iter().find_map(|table| name.strip_prefix(table)) else {
+        return false;
+    };
+    match rest.split(' ').collect::<Vec<_>>()[..] {
+        ["element", place, ..] => place == "version",
+        ["chain" | "rule", place, ..] => !place.starts_with("egress_"),
+        _ => true,
+    }
+}
+
+/// Whether a path is the directory that says whose the network's leases are, `<network>@<digest>`, or the time stamp in
+/// it, but none of the leases.
+fn is_index(network: &str, path: &str) -> bool {
+    let name = path.strip_prefix("/var/lib/catena/leases/").unwrap_or_default();
+    let digest = name.strip_prefix(network).and_then(|rest| rest.strip_prefix('@'));
+    digest.is_some_and(|digest| digest.ends_with("/.stamp") || !digest.contains('/'))
 }
 
 fn is_below(path: &str, ancestor: &str) -> bool {
