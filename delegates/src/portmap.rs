@@ -42,16 +42,16 @@ impl Plugin<Node> for Portmap {
             }
             return Ok(result.clone());
         }
+        let owner = owner(call.attachment);
         if conf.snat {
             for ip in targets(call.attachment, result) {
                 let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
                 path.open(ip.addr().is_ipv6(), node)?;
                 if let Some(bridge) = path.bridge() {
-                    node.elements().add(bridge, &owner(call.attachment));
+                    node.elements().add(bridge, &owner);
                 }
             }
         }
-        let owner = owner(call.attachment);
         forget_connections(&elements, node);
         for element in elements {
             node.elements().add(element, &owner);
@@ -64,7 +64,13 @@ impl Plugin<Node> for Portmap {
         if let (Ok(conf), Some(result)) = (Conf::of(call.conf), call.prev_result) {
             forget_connections(&conf.elements(call.attachment, result), node);
         }
-        interface::remove_elements(call, node, elements);
+        interface::remove_elements(call, node, |conf, attachment, result| {
+            let conf = Conf::of(conf)?;
+            let mut elements = conf.elements(attachment, result);
+            // Whether ADD made these depends on a sysctl that may have changed.
+            elements.extend(conf.localhost6(attachment, result));
+            Ok(elements)
+        });
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 use chain::{Attachment, CniResult, Code, Error, PluginConf, Result};
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::targets;
+use crate::{host_veth, ifb, net::sysctl};
 
 /// portmap's configuration, checked.
 pub(super) struct Conf {
@@ -123,8 +124,46 @@ impl Conf {
                 elements.push(Element::Hairpin { address });
             }
         }
+        if self.snat && answers_on_localhost6(attachment, result) {
+            elements.extend(self.localhost6(attachment, result));
+        }
         elements
     }
+
+    /// The elements for `::1`, which a mapping of every address has besides (see `catena.nft`).
+    pub fn localhost6(&self, attachment: &Attachment, result: &CniResult) -> Vec<Element> {
+        let localhost = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        let named = |mapping: &Mapping| {
+            let same = |other: &Mapping| {
+                (other.host_ip, other.protocol, other.host_port)
+                    == (Some(localhost), mapping.protocol, mapping.host_port)
+            };
+            self.mappings.iter().any(same)
+        };
+        let any = |ip: IpAddr| ip.is_unspecified() && ip.is_ipv6();
+        let Some(target) = targets(attachment, result).find(|ip| ip.addr().is_ipv6()) else {
+            return Vec::new();
+        };
+        self.mappings
+            .iter()
+            .filter(|mapping| mapping.host_ip.is_none_or(any) && !named(mapping))
+            .map(|mapping| Element::HostPort {
+                protocol: mapping.protocol,
+                host_ip: Some(localhost),
+                host_port: mapping.host_port,
+                to: SocketAddr::new(target.addr(), mapping.container_port),
+            })
+            .collect()
+    }
+}
+
+/// Whether a connection to `::1` would be answered: where the packets that cross a bridge pass the IP hooks, answers are
+/// translated back to `::1` before the kernel looks at where they came from, and it drops them.
+fn answers_on_localhost6(attachment: &Attachment, result: &CniResult) -> bool {
+    let own = [host_veth(attachment), ifb(attachment)];
+    let mut on_host = result.interfaces.iter().filter(|interface| interface.sandbox.is_empty());
+    let bridged = on_host.any(|interface| !own.contains(&interface.name));
+    !bridged || sysctl::read_host("net/bridge/bridge-nf-call-ip6tables").as_deref() != Some("1")
 }
 
 /// Refuses what would be done otherwise than the configuration says.
