@@ -57,7 +57,10 @@ fn serve(kind: &'static str, command: &str, version: &mut Version) -> Result<Opt
         return Ok(Some(Answer::Versions(versions(kind, &read_stdin()?))));
     }
     let environment = Environment::read(command, |name| env::var_os(name))?;
-    let stdin = Stdin::decode(command, &read_stdin()?)?;
+    let stdin = read_stdin()?;
+    let stdin = Stdin::decode(command, &stdin).inspect_err(|_| {
+        *version = version_of(&stdin).unwrap_or(*version);
+    })?;
     *version = stdin.conf.cni_version;
     let conf_version = stdin.conf.cni_version;
     if !supported(kind).contains(&conf_version) {
@@ -146,11 +149,15 @@ fn supported(kind: &str) -> Vec<Version> {
     Version::ALL.into_iter().filter(|version| *version >= oldest).collect()
 }
 
+/// The version that a configuration says, whatever else is wrong with it.
+fn version_of(stdin: &[u8]) -> Option<Version> {
+    let conf = serde_json::from_slice::<Value>(stdin).ok()?;
+    conf.get("cniVersion")?.as_str()?.parse().ok()
+}
+
 /// The answer to VERSION, in the version that the request asks in.
 fn versions(kind: &str, stdin: &[u8]) -> Value {
-    let asked = serde_json::from_slice::<Value>(stdin).ok();
-    let asked = asked.as_ref().and_then(|conf| conf.get("cniVersion")).and_then(Value::as_str);
-    let version = asked.and_then(|text| text.parse().ok()).unwrap_or(Version::LATEST);
+    let version = version_of(stdin).unwrap_or(Version::LATEST);
     let supported: Vec<_> = supported(kind).iter().map(|version| version.as_str()).collect();
     json!({ "cniVersion": version.as_str(), "supportedVersions": supported })
 }
