@@ -76,8 +76,8 @@ impl Shared {
         self.directory(&dir).file(&format!("{dir}/lock")).file(&format!("{dir}/last_reserved_ip.*"))
     }
 
-    /// What Catena keeps for a network after its last attachment: the static ruleset (elements, and the chains that come
-    /// and go with them, are compared), forwarding, the directories of records and leases, locks, and the mark of this
+    /// What Catena keeps for a network after its last attachment: the static ruleset (pods' elements, and the chains that
+    /// come and go with them, are compared), forwarding, the directories of records and leases, locks, and the mark of this
     /// boot.
     pub fn catena(mut self, network: &str) -> Self {
         self.networks.push(network.to_owned());
@@ -123,15 +123,15 @@ impl Shared {
     }
 }
 
-/// Whether an nftables object is in every ruleset of Catena: policies (`egress_...`) and elements are not, but for the
-/// version.
+/// Whether an nftables object of Catena is nobody's: policies (`egress_...`) and elements are somebody's, but for the
+/// version and what is known of bridges.
 fn is_static(name: &str) -> bool {
     let ours = ["inet catena ", "bridge catena "];
     let Some(rest) = ours.iter().find_map(|table| name.strip_prefix(table)) else {
         return false;
     };
     match rest.split(' ').collect::<Vec<_>>()[..] {
-        ["element", place, ..] => place == "version",
+        ["element", place, ..] => matches!(place, "version" | "bridges"),
         ["chain" | "rule", place, ..] => !place.starts_with("egress_"),
         _ => true,
     }
