@@ -9,6 +9,8 @@ pub struct World {
     pub made: BTreeSet<String>,
     /// Names to make (or to remove) with the next flush.
     pub put_off: Vec<(bool, String)>,
+    /// How many names flushes have made.
+    pub flushed: usize,
     /// What was called, as `VERB type history`.
     pub log: Vec<String>,
     /// The plugins of type `stubborn` cannot be deleted.
@@ -26,6 +28,7 @@ impl Node for World {
         }
         for (make, name) in std::mem::take(&mut self.put_off) {
             if make {
+                self.flushed += 1;
                 self.made.insert(name);
             } else {
                 self.made.remove(&name);

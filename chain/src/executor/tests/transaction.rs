@@ -3,7 +3,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::{Journal, State};
+use crate::record::Journal;
 
 #[test]
 fn add_threads_the_result_and_del_undoes_in_reverse() {
@@ -37,6 +37,7 @@ fn a_failed_delegate_is_named_and_the_others_are_rolled_back() {
         ["ADD link", "ADD ports", "ADD fails", "DEL ports Added", "DEL link Added"]
     );
     assert!(world.made.is_empty() && world.put_off.is_empty());
+    assert_eq!(world.flushed, 0, "what was put off is not done to be undone");
     assert!(host.records().is_empty());
 }
 
@@ -210,8 +211,5 @@ proptest! {
         host.del(&list, &mut world).unwrap();
         prop_assert!(world.made.is_empty(), "{:?}", world);
         prop_assert!(host.records().is_empty());
-        for record in host.records() {
-            prop_assert!(record.delegates.iter().any(|delegate| delegate.state != State::Planned));
-        }
     }
 }
