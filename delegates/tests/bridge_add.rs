@@ -370,3 +370,39 @@ fn ipv6_forwarding_does_not_cost_the_node_its_router_advertisements() {
     assert_eq!(outer.sysctl("ipv6.conf.up0.accept_ra"), "2");
     assert_eq!(outer.sysctl("ipv6.conf.other.accept_ra"), "1");
 }
+
+#[test]
+fn status_tells_of_a_bridge_that_is_not_one_and_of_ipams() {
+    let outer = Node::new();
+    let c1 = outer.container("c1");
+    Case::new(dual(json!({})), &c1).status().unwrap();
+    outer.ip("link add br0 type ifb\n");
+    let error = Case::new(dual(json!({})), &c1).status().unwrap_err();
+    assert_eq!(error.code.number(), 50, "{error}");
+    assert!(error.msg.contains("not a bridge"), "{error}");
+}
+
+#[test]
+fn the_nodes_own_namespace_is_refused_before_anything_is_done() {
+    let outer = Node::new();
+    let c1 = outer.container("c1");
+    let before = kernel(&outer);
+    let own = Case::new(dual(json!({})), &c1).netns(Some(outer.path()));
+    let error = own.add().unwrap_err();
+    assert_eq!(error.code.number(), 8, "{error}");
+    let gone = Case::new(dual(json!({})), &c1).netns(Some("/run/netns/gone".as_ref()));
+    let error = gone.add().unwrap_err();
+    assert_eq!(error.code.number(), 3, "{error}");
+    assert!(error.msg.contains("/run/netns/gone does not exist"), "{error}");
+    assert_same(&before, &kernel(&outer), &Shared::none());
+}
+
+#[test]
+fn an_absurd_mtu_is_refused_in_the_kernels_words() {
+    let outer = Node::new();
+    let c1 = outer.container("c1");
+    let before = kernel(&outer);
+    let error = Case::new(dual(json!({ "mtu": 70000 })), &c1).add().unwrap_err();
+    assert!(error.msg.contains("mtu greater than device maximum"), "{error}");
+    assert_same(&before, &kernel(&outer), &Shared::none());
+}

@@ -1,7 +1,9 @@
 //! The host's side: the bridge, and the gateway's address on it.
 
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
+use std::{
+    fs::{DirBuilder, File},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+};
 
 use chain::{Dirs, Error, Result};
 use ipnet::IpNet;
@@ -41,7 +43,9 @@ impl Lock {
             .recursive(true)
             .mode(0o700)
             .create(&dirs.run)
-            .and_then(|()| File::options().write(true).create(true).truncate(false).open(&path))
+            .and_then(|()| {
+                File::options().write(true).create(true).truncate(false).mode(0o600).open(&path)
+            })
             .and_then(|file| lock(&file).map(|()| file));
         match opened {
             Ok(file) => Ok(Self { _file: file }),

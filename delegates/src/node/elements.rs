@@ -1,6 +1,6 @@
 //! The run's changes to the nftables ruleset.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chain::{Code, Dirs, Error, Result, record::Record};
 use nft_templates::{
@@ -57,14 +57,19 @@ impl Elements {
         if transaction.is_empty() && purged.is_empty() {
             return Ok(());
         }
-        let mut ruleset = open(dirs)?;
-        for owner in &purged {
-            let gone = ruleset.remove_owned(owner).map_err(into_error)?;
-            tracing::debug!(%owner, count = gone.len(), "elements of an unfinished ADD removed");
-        }
-        if transaction.is_empty() {
-            return Ok(());
-        }
+        let opened = Ruleset::open(&lock(dirs)).and_then(|mut ruleset| {
+            for owner in &purged {
+                let gone = ruleset.remove_owned(owner)?;
+                tracing::debug!(%owner, count = gone.len(), "elements of an unfinished ADD removed");
+            }
+            Ok(ruleset)
+        });
+        let mut ruleset = match opened {
+            Ok(_) if transaction.is_empty() => return Ok(()),
+            // A kernel without nf_tables holds nothing that could be left.
+            Err(nft_templates::Error::NoNfTables(_)) if transaction.is_empty() => return Ok(()),
+            opened => opened.map_err(into_error)?,
+        };
         let records = dirs.clone();
         ruleset.on_install(move || {
             let mut elements = recorded::elements(&records);
@@ -122,7 +127,11 @@ fn held(error: &nft_templates::Error, holder: &Record) -> Error {
 }
 
 fn open(dirs: &Dirs) -> Result<Ruleset> {
-    Ruleset::open(&dirs.run.join("nft.lock")).map_err(into_error)
+    Ruleset::open(&lock(dirs)).map_err(into_error)
+}
+
+fn lock(dirs: &Dirs) -> PathBuf {
+    dirs.run.join("nft.lock")
 }
 
 fn into_error(error: nft_templates::Error) -> Error {

@@ -81,6 +81,11 @@ impl Case {
         self.run(|executor, request, node| executor.check(request, node))
     }
 
+    /// STATUS.
+    pub fn status(&self) -> Result<()> {
+        self.run(|executor, request, node| executor.status(request.list, None, node))
+    }
+
     /// What CHECK finds.
     #[track_caller]
     pub fn finding(&self) -> String {
