@@ -93,7 +93,7 @@ impl Plugin<Node> for Bridge {
             veth.container.net().link().set(&veth.inside.name, &up)?;
         }
         if !conf.disable_container_interface {
-            interface::await_carrier(&*node.host()?, &veth.host_name)?;
+            veth.await_traffic(&*node.host()?, &result.ips)?;
         }
         conf.ip_masq_backend.note();
         let owner = owner(attachment);

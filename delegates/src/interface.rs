@@ -37,12 +37,12 @@ pub(crate) use forwarding::enable_forwarding;
 
 /// How long IPv6 duplicate address detection may take: as long as with the reference plugins.
 const DAD_LIMIT: Duration = Duration::from_secs(5);
-/// The kernel takes a second for it, where it is switched on.
-const DAD_POLL: Duration = Duration::from_millis(20);
-/// How long the host end may take to carry packets.
+/// How long an end of the veth may take to carry packets: as long as with the reference plugin.
 const CARRIER_LIMIT: Duration = Duration::from_millis(2550);
-/// It takes a fraction of this.
-const CARRIER_POLL: Duration = Duration::from_millis(1);
+/// The first pause of a wait; each further one is twice as long, up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_micros(250);
+/// The longest pause of a wait.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// The addresses of a result that are meant for the interface at `position` of its list.
 ///
@@ -138,54 +138,57 @@ pub(crate) fn wanted_route(route: &ResultRoute, index: u32, ips: &[&IpConfig]) -
 }
 
 /// Waits until no address is tentative any more.
-fn settle(net: &Net, link: &Link) -> Result<()> {
-    let deadline = Instant::now() + DAD_LIMIT;
-    loop {
+///
+/// Also an address that is not tried for duplicates answers only when the kernel's worker has got to it.
+pub(crate) fn settle(net: &Net, link: &Link) -> Result<()> {
+    let mut tentative = String::new();
+    let settled = poll(DAD_LIMIT, || {
         let addresses = net.addr().list(link.index)?;
         if let Some(duplicate) = addresses.iter().find(|address| address.dad_failed) {
             return Err(NetError::Duplicate {
                 address: duplicate.net.to_string(),
                 link: link.name.clone(),
                 place: net.place().to_owned(),
-            }
-            .into());
+            });
         }
-        let Some(tentative) = addresses.iter().find(|address| address.tentative) else {
-            return Ok(());
-        };
-        if Instant::now() >= deadline {
-            return Err(NetError::Timeout {
-                what: format!(
-                    "address {} on {} in {} is still tentative",
-                    tentative.net,
-                    link.name,
-                    net.place()
-                ),
-                seconds: DAD_LIMIT.as_secs(),
-            }
-            .into());
-        }
-        std::thread::sleep(DAD_POLL);
-    }
+        let waiting = addresses.iter().find(|address| address.tentative);
+        tentative = waiting.map(|address| address.net.to_string()).unwrap_or_default();
+        Ok(waiting.is_none().then_some(()))
+    })?;
+    settled.ok_or_else(|| {
+        let what = format!("address {tentative} on {} in {} is tentative", link.name, net.place());
+        NetError::Timeout { what, limit: DAD_LIMIT }.into()
+    })
 }
 
-/// Waits until the host end carries packets: the other end was just set up, and the kernel tells this one a moment
-/// later.
+/// Waits until an end of the veth carries packets: both ends are up, and the kernel acts on that a moment later.
 pub(crate) fn await_carrier(net: &Net, name: &str) -> Result<Link> {
-    let deadline = Instant::now() + CARRIER_LIMIT;
-    loop {
+    let running = poll(CARRIER_LIMIT, || {
         let link = net.link().require(name)?;
-        if link.running {
-            return Ok(link);
+        Ok(link.running.then_some(link))
+    })?;
+    running.ok_or_else(|| {
+        let what = format!("interface {name} in {} does not carry packets", net.place());
+        NetError::Timeout { what, limit: CARRIER_LIMIT }.into()
+    })
+}
+
+/// Asks until there is an answer, or the time is over.
+fn poll<T>(
+    limit: Duration,
+    mut ask: impl FnMut() -> Result<Option<T>, NetError>,
+) -> Result<Option<T>, NetError> {
+    let deadline = Instant::now() + limit;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(Some(answer));
         }
         if Instant::now() >= deadline {
-            return Err(NetError::Timeout {
-                what: format!("interface {name} on {} does not carry packets", net.place()),
-                seconds: CARRIER_LIMIT.as_secs(),
-            }
-            .into());
+            return Ok(None);
         }
-        std::thread::sleep(CARRIER_POLL);
+        std::thread::sleep(pause);
+        pause = (2 * pause).min(LONGEST_PAUSE);
     }
 }
 

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use crate::{
     host_veth,
     interface::{self, Manner, MasqBackend, enable_forwarding, null_is_default, veth},
-    net::{Net, addr::NewAddress, link::Link, route::Route, sysctl::Family},
+    net::{Net, Sysctl, addr::NewAddress, link::Link, route::Route, sysctl::Family},
     node::{Node, Undo, owner},
 };
 
@@ -91,7 +91,11 @@ impl Plugin<Node> for Ptp {
         ];
 
         let ips = interface::addresses(&result, CONTAINER)?;
-        veth.container.write(&interface::sysctls(&veth.inside.name, &ips))?;
+        let mut sysctls = interface::sysctls(&veth.inside.name, &ips);
+        // There is nobody else on the link whose address it could be.
+        let accept_dad = Sysctl::conf(Family::V6, &veth.inside.name, "accept_dad");
+        sysctls.push(Sysctl::wanted(accept_dad, "0"));
+        veth.container.write(&sysctls)?;
         let manner = Manner { detect_duplicates: false, on_link: false };
         interface::set_up(&veth.container, &veth.inside, &ips, manner)?;
         let net = veth.container.net();
@@ -103,7 +107,7 @@ impl Plugin<Node> for Ptp {
         interface::add_routes(net, veth.inside.index, &ips, &result.routes)?;
 
         let host = node.host()?;
-        let outside = interface::await_carrier(&host, &veth.host_name)?;
+        let outside = veth.await_traffic(&host, &result.ips)?;
         for ip in &ips {
             set_up_host(&host, &outside, ip)?;
             enable_forwarding(&host, Family::of(ip.address.addr()))?;

@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use chain::{Attachment, Code, Error, Result};
+use chain::{Attachment, Code, Error, Result, result::IpConfig};
 use nix::errno::Errno;
 
+use super::{await_carrier, settle};
 use crate::{
     host_veth,
     net::{
-        Mac, NetError, Sysctl,
+        Mac, Net, NetError, Sysctl,
         link::{Link, Veth, VethPeer},
         sysctl::{self, Family},
     },
@@ -35,6 +36,19 @@ pub(crate) struct Attached {
     pub host_name: String,
     /// The host end's hardware address.
     pub host_mac: Mac,
+}
+
+impl Attached {
+    /// Waits until what the container sends gets through, and what is sent to it. Returns the host's end.
+    pub(crate) fn await_traffic(&self, host: &Net, ips: &[IpConfig]) -> Result<Link> {
+        let net = self.container.net();
+        await_carrier(net, &self.inside.name)?;
+        let outside = await_carrier(host, &self.host_name)?;
+        if ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
+            settle(net, &self.inside)?;
+        }
+        Ok(outside)
+    }
 }
 
 /// Refuses a name that is taken in the container, before anything is made.
@@ -97,7 +111,7 @@ pub(crate) fn attach<'c>(
 }
 
 /// The host's end of a container's veth, by the index that the container's end knows.
-pub(crate) fn host_end(host: &crate::net::Net, inside: &Link) -> Result<Option<Link>, NetError> {
+pub(crate) fn host_end(host: &Net, inside: &Link) -> Result<Option<Link>, NetError> {
     match inside.peer {
         Some(index) => host.link().get_index(index),
         None => Ok(None),

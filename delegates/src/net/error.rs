@@ -1,6 +1,6 @@
 //! What can go wrong with the kernel's network configuration.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use chain::Code;
 use netlink_packet_core::{ErrorMessage, NlasIterator};
@@ -152,12 +152,12 @@ pub enum NetError {
         place: String,
     },
     /// Something did not come about in time.
-    #[error("{what} after {seconds} s")]
+    #[error("{what} after {limit:?}")]
     Timeout {
-        /// What did not, as a clause.
+        /// How things still are, as a clause.
         what: String,
         /// The limit.
-        seconds: u64,
+        limit: Duration,
     },
 }
 

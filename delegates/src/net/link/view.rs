@@ -21,7 +21,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it was set up.
     pub up: bool,
-    /// Whether it can carry packets now: up, and its carrier too.
+    /// Whether it can carry packets now: up, its carrier too, and the kernel has acted on that. Devices that have no
+    /// carrier (the loopback, ifb) never say so.
     pub running: bool,
     /// Whether it was set promiscuous.
     pub promisc: bool,
@@ -63,10 +64,7 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Controller(master) => link.master = Some(*master),
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
-                // A device without a carrier of its own (the loopback) is "unknown" while it works.
-                LinkAttribute::OperState(state) => {
-                    link.running = link.up && matches!(state, State::Up | State::Unknown);
-                }
+                LinkAttribute::OperState(state) => link.running = *state == State::Up,
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.read(info)),
                 _ => {}
             }
