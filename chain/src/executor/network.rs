@@ -5,14 +5,18 @@ use std::{collections::HashSet, mem};
 use serde_json::Map;
 
 use super::{Executor, Observer, position};
-use crate::{ConfList, Delegate, Error, Node, Result, ValidAttachment, Verb};
+use crate::{
+    ConfList, Delegate, Error, Node, Record, Result, ValidAttachment, Verb, record::DelegateRecord,
+};
 
 impl<N: Node> Executor<'_, N> {
     /// GC: DELs each recorded attachment of the network that is not valid, and from 1.1.0 asks the delegates to remove
     /// what else belongs to none. Goes on over errors, and returns them together. A list with `disableGC` is left alone.
     ///
     /// `network` is the name under which the attachments are recorded: that of the list, or of the meta plugin whose
-    /// chain the list is.
+    /// chain the list is. In that case the list may be another network's. What its delegates keep is then that
+    /// network's, and they are not asked; and when it is that network's turn, the attachments that others have through
+    /// its list are valid as well.
     ///
     /// Only this network's attachments are touched, and of those only the ones in this executor's scope. One whose ADD
     /// or DEL is at work right now is left to it.
@@ -29,8 +33,9 @@ impl<N: Node> Executor<'_, N> {
         }
         let mut errors = Vec::new();
         self.gc_records(network, valid, observer, node).unwrap_or_else(|error| errors.push(error));
-        if list.cni_version.has_gc() {
-            self.gc_delegates(list, valid, observer, node)
+        if list.cni_version.has_gc() && list.name == network {
+            self.valid_for_delegates(network, valid)
+                .and_then(|valid| self.gc_delegates(list, &valid, observer, node))
                 .unwrap_or_else(|error| errors.push(error));
         }
         Error::join(errors).map_or(Ok(()), Err)
@@ -70,6 +75,27 @@ impl<N: Node> Executor<'_, N> {
             });
         }
         Error::join(errors).map_or(Ok(()), Err)
+    }
+
+    /// What is valid, and the attachments that other networks have through this one's list.
+    fn valid_for_delegates(
+        &self,
+        network: &str,
+        valid: &[ValidAttachment],
+    ) -> Result<Vec<ValidAttachment>> {
+        let mut valid = valid.to_vec();
+        for other in self.records.networks()?.iter().filter(|other| *other != network) {
+            for record in self.records.list(other)? {
+                let through = |delegate: &DelegateRecord| {
+                    delegate.conf.get("name").is_some_and(|name| name == network)
+                };
+                if record.delegates.iter().any(through) {
+                    let Record { container_id, ifname, .. } = record;
+                    valid.push(ValidAttachment { container_id, ifname });
+                }
+            }
+        }
+        Ok(valid)
     }
 
     fn gc_delegates(
