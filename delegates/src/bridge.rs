@@ -66,6 +66,9 @@ impl Plugin<Node> for Bridge {
 
         let mut result = interface::run_ipam(call, &mut node)?.unwrap_or_default();
         let with_addresses = call.conf.ipam.is_some();
+        if !call.conf.dns.is_empty() {
+            result.dns = call.conf.dns.clone();
+        }
         result.interfaces = vec![
             Interface { name: bridge.name.clone(), mac: bridge.mac_text(), ..Interface::default() },
             Interface {
@@ -109,7 +112,7 @@ impl Plugin<Node> for Bridge {
         interface::remove_elements(call, node, elements);
         node.delete_link(host_veth(attachment));
         if call.history == History::Unknown {
-            interface::delete_inside(call, node)?;
+            veth::delete_unrecorded(call.attachment, node)?;
         }
         call.runner.ipam_del(call, node)
     }

@@ -1,39 +1,38 @@
 //! The container's interface: what bridge and ptp have in common.
 
 mod check;
-mod common;
 mod conf;
+mod elements;
 mod forwarding;
+mod ipam;
+mod result;
 pub(crate) mod veth;
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use chain::{
-    CniResult, Error, Result,
+    Result,
     result::{IpConfig, Route as ResultRoute},
 };
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{
     net::{
         Net, NetError, Sysctl,
         addr::NewAddress,
         link::{Change, Link},
-        route::Route,
         sysctl::Family,
     },
     node::Container,
 };
 
 pub(crate) use check::Findings;
-pub(crate) use common::{
-    delete_inside, inside, masquerade, position, remove_elements, route_via, run_ipam,
-};
 pub(crate) use conf::{MasqBackend, null_is_default, requested_mac};
+pub(crate) use elements::{masquerade, remove_elements};
 pub(crate) use forwarding::enable_forwarding;
+pub(crate) use ipam::run_ipam;
+pub(crate) use result::{
+    addresses, everywhere, first_of, inside, is_own, position, route_via, wanted_route,
+};
 
 /// How long IPv6 duplicate address detection may take: as long as with the reference plugins.
 const DAD_LIMIT: Duration = Duration::from_secs(5);
@@ -43,27 +42,6 @@ const CARRIER_LIMIT: Duration = Duration::from_millis(2550);
 const FIRST_PAUSE: Duration = Duration::from_micros(250);
 /// The longest pause of a wait.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-
-/// The addresses of a result that are meant for the interface at `position` of its list.
-///
-/// As with the reference plugins an address without an index is passed over; one with an index that is not the
-/// container's interface is an error.
-pub(crate) fn addresses(result: &CniResult, position: usize) -> Result<Vec<&IpConfig>> {
-    let mut own = Vec::new();
-    for ip in &result.ips {
-        match ip.interface {
-            None => {}
-            Some(index) if index == position => own.push(ip),
-            Some(index) => {
-                return Err(Error::config(format!(
-                    "address {} is for interface {index} of the result, and the container's is {position}",
-                    ip.address
-                )));
-            }
-        }
-    }
-    Ok(own)
-}
 
 /// The sysctls of an interface that is about to get addresses.
 pub(crate) fn sysctls(ifname: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
@@ -122,21 +100,6 @@ pub(crate) fn add_routes(
     Ok(())
 }
 
-/// A route of a result as it is asked of the kernel: its gateway defaults to the family's first.
-pub(crate) fn wanted_route(route: &ResultRoute, index: u32, ips: &[&IpConfig]) -> Route {
-    let same_family = |gateway: &IpAddr| gateway.is_ipv4() == route.dst.addr().is_ipv4();
-    let default = || ips.iter().filter_map(|ip| ip.gateway).find(same_family);
-    Route {
-        via: route.gw.or_else(default),
-        scope: route.scope,
-        table: route.table,
-        priority: route.priority,
-        mtu: route.mtu,
-        advmss: route.advmss,
-        ..Route::new(route.dst, index)
-    }
-}
-
 /// Waits until no address is tentative any more.
 ///
 /// Also an address that is not tried for duplicates answers only when the kernel's worker has got to it.
@@ -189,80 +152,5 @@ fn poll<T>(
         }
         std::thread::sleep(pause);
         pause = (2 * pause).min(LONGEST_PAUSE);
-    }
-}
-
-/// The first address of a network: what a gateway is where none is given.
-pub(crate) fn first_of(net: IpNet) -> Option<IpAddr> {
-    match net.network() {
-        IpAddr::V4(ip) => u32::from(ip).checked_add(1).map(|ip| IpAddr::V4(ip.into())),
-        IpAddr::V6(ip) => u128::from(ip).checked_add(1).map(|ip| IpAddr::V6(ip.into())),
-    }
-}
-
-/// `0.0.0.0/0` or `::/0`.
-pub(crate) fn everywhere(v6: bool) -> IpNet {
-    if v6 { Ipv6Net::default().into() } else { Ipv4Net::default().into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(address: &str, gateway: Option<&str>, interface: Option<usize>) -> IpConfig {
-        IpConfig {
-            address: address.parse().unwrap(),
-            gateway: gateway.map(|ip| ip.parse().unwrap()),
-            interface,
-        }
-    }
-
-    fn route(dst: &str, gw: Option<&str>) -> ResultRoute {
-        ResultRoute {
-            dst: dst.parse().unwrap(),
-            gw: gw.map(|gw| gw.parse().unwrap()),
-            mtu: None,
-            advmss: None,
-            priority: None,
-            table: None,
-            scope: None,
-        }
-    }
-
-    #[test]
-    fn an_address_without_an_interface_is_passed_over_and_a_wrong_one_is_an_error() {
-        let mut result = CniResult {
-            ips: vec![ip("10.1.0.2/24", None, None), ip("10.1.0.3/24", None, Some(2))],
-            ..CniResult::default()
-        };
-        let own = addresses(&result, 2).unwrap();
-        assert_eq!(own.len(), 1);
-        result.ips[0].interface = Some(0);
-        assert!(addresses(&result, 2).unwrap_err().msg.contains("10.1.0.2/24"));
-    }
-
-    #[test]
-    fn a_routes_gateway_defaults_to_the_familys_first() {
-        let ips = [
-            ip("10.1.0.2/24", None, Some(2)),
-            ip("fd00::2/64", Some("fd00::1"), Some(2)),
-            ip("10.2.0.2/24", Some("10.2.0.1"), Some(2)),
-            ip("10.3.0.2/24", Some("10.3.0.1"), Some(2)),
-        ];
-        let ips: Vec<_> = ips.iter().collect();
-        let via = |dst, gw| wanted_route(&route(dst, gw), 7, &ips).via.map(|ip| ip.to_string());
-        assert_eq!(via("0.0.0.0/0", None).as_deref(), Some("10.2.0.1"));
-        assert_eq!(via("::/0", None).as_deref(), Some("fd00::1"));
-        assert_eq!(via("10.9.0.0/16", Some("10.1.0.9")).as_deref(), Some("10.1.0.9"));
-        assert_eq!(wanted_route(&route("10.9.0.0/16", None), 7, &[]).via, None);
-    }
-
-    #[test]
-    fn the_first_address_of_a_network() {
-        for (net, first) in [("10.1.0.7/24", "10.1.0.1"), ("fd00:1::9/64", "fd00:1::1")] {
-            assert_eq!(first_of(net.parse().unwrap()).unwrap().to_string(), first);
-        }
-        assert_eq!(everywhere(false).to_string(), "0.0.0.0/0");
-        assert_eq!(everywhere(true).to_string(), "::/0");
     }
 }

@@ -76,6 +76,9 @@ impl Plugin<Node> for Ptp {
         }
         let wanted = veth::Wanted { mac: None, mtu: conf.mtu(), master: None };
         let veth = veth::attach(&mut node, container, attachment, &wanted)?;
+        if !call.conf.dns.is_empty() {
+            result.dns = call.conf.dns.clone();
+        }
         result.interfaces = vec![
             Interface {
                 name: veth.host_name.clone(),
@@ -126,7 +129,7 @@ impl Plugin<Node> for Ptp {
         interface::remove_elements(call, node, elements);
         node.delete_link(host_veth(call.attachment));
         if call.history == History::Unknown {
-            interface::delete_inside(call, node)?;
+            veth::delete_unrecorded(call.attachment, node)?;
         }
         call.runner.ipam_del(call, node)
     }

@@ -346,6 +346,33 @@ fn adds_at_once_share_a_bridge_that_none_has_made_before() {
 }
 
 #[test]
+fn del_after_an_add_that_was_refused_leaves_the_other_networks_interface() {
+    let outer = Node::new();
+    let c1 = outer.container("c1");
+    let first = Case::new(dual(json!({})), &c1);
+    first.add().unwrap();
+    let mut second = Case::new(dual(json!({ "bridge": "br1" })), &c1);
+    second.rename("other");
+    second.add().unwrap_err();
+    second.del().unwrap();
+    first.check().unwrap();
+}
+
+#[test]
+fn without_ipam_there_is_an_interface_and_the_configurations_dns() {
+    let outer = Node::new();
+    let c1 = outer.container("c1");
+    let conf = json!({ "type": "bridge", "bridge": "br0", "isGateway": true, "dns": { "nameservers": ["10.0.0.9"] } });
+    let case = Case::new(conf, &c1);
+    let result = case.add().unwrap();
+    assert_eq!(result.dns.nameservers, ["10.0.0.9"]);
+    assert!(result.ips.is_empty());
+    assert!(has_flag(&link(&c1, "eth0"), "UP"));
+    case.check().unwrap();
+    case.del().unwrap();
+}
+
+#[test]
 fn what_another_implementation_made_is_deleted_by_the_containers_interface() {
     let outer = Node::new();
     let c1 = outer.container("c1");

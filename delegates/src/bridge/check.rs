@@ -27,11 +27,10 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
     if let Some(bridge) = bridge.filter(|_| conf.is_gateway && call.conf.ipam.is_some()) {
         check_gateways(&mut findings, &host, &bridge, result)?;
     }
-    findings.elements(
-        node,
-        elements_of(&conf, call.attachment, result)?,
-        &owner(call.attachment),
-    )?;
+    if interface::is_own(call.attachment, result) {
+        let elements = elements_of(&conf, call.attachment, result)?;
+        findings.elements(node, elements, &owner(call.attachment))?;
+    }
     findings.verdict()
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use chain::{Attachment, Code, Error, Result, result::IpConfig};
+use chain::{Attachment, Code, Error, Result, record::Records, result::IpConfig};
 use nix::errno::Errno;
 
 use super::{await_carrier, settle};
@@ -13,7 +13,7 @@ use crate::{
         link::{Link, Veth, VethPeer},
         sysctl::{self, Family},
     },
-    node::{Container, Undo},
+    node::{Container, Node, Undo},
 };
 
 /// What is asked of a veth.
@@ -116,4 +116,28 @@ pub(crate) fn host_end(host: &Net, inside: &Link) -> Result<Option<Link>, NetErr
         Some(index) => host.link().get_index(index),
         None => Ok(None),
     }
+}
+
+/// Deletes the container's interface by its name, where there is no record: another implementation made it, and gave
+/// the host's end a name that says nothing.
+///
+/// Unless another attachment has that interface: a runtime calls DEL also after an ADD that was refused since the name was
+/// taken.
+pub(crate) fn delete_unrecorded(attachment: &Attachment, node: &Node) -> Result<()> {
+    let Some(container) = node.container_if_there(attachment.netns.as_deref())? else {
+        return Ok(());
+    };
+    let net = container.net();
+    if net.link().get(&attachment.ifname)?.is_none_or(|link| link.kind != "veth") {
+        return Ok(());
+    }
+    let records = Records::open(node.dirs());
+    for network in records.networks()? {
+        if !records.find(&network, &attachment.container_id, &attachment.ifname)?.is_empty() {
+            tracing::info!(%attachment, of = network, "the interface is another attachment's, and stays");
+            return Ok(());
+        }
+    }
+    net.link().del(&attachment.ifname)?;
+    Ok(())
 }

@@ -43,7 +43,9 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
             None => findings.add(format!("the other end of {} is not on the host", inside.name)),
         }
     }
-    findings.elements(node, elements_of(&conf, result), &owner(call.attachment))?;
+    if interface::is_own(call.attachment, result) {
+        findings.elements(node, elements_of(&conf, result), &owner(call.attachment))?;
+    }
     findings.verdict()
 }
 

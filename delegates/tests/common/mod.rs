@@ -17,6 +17,8 @@ pub struct Case {
     list: ConfList,
     pub attachment: Attachment,
     capability_args: Map<String, Value>,
+    /// The result that a runtime kept.
+    pub prev_result: Option<CniResult>,
 }
 
 impl Case {
@@ -38,7 +40,14 @@ impl Case {
                 args: CniArgs::default(),
             },
             capability_args: Map::new(),
+            prev_result: None,
         }
+    }
+
+    /// With another name of the network.
+    pub fn rename(&mut self, network: &str) {
+        self.list.name = network.to_owned();
+        self.attachment.network = network.to_owned();
     }
 
     /// With `CNI_ARGS`.
@@ -60,7 +69,7 @@ impl Case {
             list: &self.list,
             attachment: &self.attachment,
             capability_args: &self.capability_args,
-            prev_result: None,
+            prev_result: self.prev_result.clone(),
             observer: None,
         };
         verb(&executor, &request, &mut Node::new())
