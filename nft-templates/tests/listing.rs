@@ -7,22 +7,22 @@ mod node;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nft_templates::{Action, Element, IpFamily, Policy, Resolution, TEMPLATES, Transaction};
-use node::{Node, adding, nft, owner, port};
+use node::{Node, adding, nft, open, owner, port};
 
 fn spoof_check() -> Element {
     Element::SpoofCheck { port: "veth0".into(), mac: [2, 0, 0, 0, 0, 1] }
 }
 
 fn load(node: &Node, name: &str, text: &str) {
-    let path = node.directory.path().join(name);
-    std::fs::write(&path, text).unwrap();
-    nft(&["-f", path.to_str().unwrap()]);
+    let path = node.fresh_path(name);
+    node.write(&path, text);
+    nft(node, &["-f", path.to_str().unwrap()]);
 }
 
 /// The listing, and the expressions that the kernel has: two lines that read the same could differ there.
-fn listings() -> (String, String) {
-    let listing = nft(&["list", "ruleset"]);
-    (listing, nft(&["--debug=netlink", "list", "ruleset"]))
+fn listings(node: &Node) -> (String, String) {
+    let listing = nft(node, &["list", "ruleset"]);
+    (listing, nft(node, &["--debug=netlink", "list", "ruleset"]))
 }
 
 #[test]
@@ -31,13 +31,13 @@ fn the_tables_list_as_nft_itself_would_have_made_them() {
         let node = Node::new();
         load(&node, "catena.nft", TEMPLATES[0].1);
         load(&node, "bridge.nft", TEMPLATES[1].1);
-        listings()
+        listings(&node)
     });
     let by_us = std::thread::spawn(|| {
         let node = Node::new();
         let elements = [port(8080, "10.1.0.2:80"), spoof_check()];
         let owner = owner("c1");
-        let mut ruleset = node.ruleset();
+        let mut ruleset = open(&node);
         let done = ruleset.commit(&adding(&elements, &owner), &mut |_| Resolution::Refuse).unwrap();
         assert!(done.installed);
         let mut transaction = Transaction::new();
@@ -45,7 +45,7 @@ fn the_tables_list_as_nft_itself_would_have_made_them() {
             transaction.remove(element, owner.clone());
         }
         ruleset.commit(&transaction, &mut |_| Resolution::Refuse).unwrap();
-        listings()
+        listings(&node)
     });
     let (by_nft, by_us) = (by_nft.join().unwrap(), by_us.join().unwrap());
     assert_eq!(by_us.0, by_nft.0);
@@ -96,19 +96,19 @@ fn policies_list_as_nft_itself_would_have_made_them() {
         for text in texts {
             load(&node, "policy.nft", &text);
         }
-        listings()
+        listings(&node)
     });
     let by_us = std::thread::spawn(move || {
         let node = Node::new();
-        let mut ruleset = node.ruleset();
+        let mut ruleset = open(&node);
         for (_, source, policy) in cases {
             let element = Element::Egress { source: source.parse().unwrap(), policy };
             let transaction = adding(&[element], &owner("c1"));
             ruleset.commit(&transaction, &mut |_| Resolution::Refuse).unwrap();
         }
-        nft(&["flush", "map", "inet", "catena", "egress4"]);
-        nft(&["flush", "map", "inet", "catena", "egress6"]);
-        listings()
+        nft(&node, &["flush", "map", "inet", "catena", "egress4"]);
+        nft(&node, &["flush", "map", "inet", "catena", "egress6"]);
+        listings(&node)
     });
     let (by_nft, by_us) = (by_nft.join().unwrap(), by_us.join().unwrap());
     assert_eq!(by_us.0, by_nft.0);

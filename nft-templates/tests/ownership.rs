@@ -5,7 +5,7 @@
 mod node;
 
 use nft_templates::{Conflict, Element, Error, Key, Owner, Problem, Resolution, Transaction};
-use node::{Node, adding, egress, hairpin, nft, owner, port, removing};
+use node::{Node, adding, egress, hairpin, nft, open, owner, port, removing};
 
 /// For commits that must not meet another owner.
 fn none(conflict: &Conflict) -> Resolution {
@@ -47,9 +47,9 @@ fn elements_show_their_owner_and_value_in_nfts_listing() {
         Element::Excluded { address: "fd00:96::1".parse().unwrap() },
         Element::SpoofCheck { port: "veth0123abcd".into(), mac: [2, 0, 0, 0, 0, 0xff] },
     ];
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     ruleset.commit(&adding(&elements, &owner("c0ffee")), &mut none).unwrap();
-    let listing = nft(&["list", "ruleset"]);
+    let listing = nft(&node, &["list", "ruleset"]);
     let shown: Vec<_> = listing
         .lines()
         .filter(|line| line.contains("comment") || line.trim_start().starts_with("elements"))
@@ -73,7 +73,7 @@ fn a_late_del_takes_nothing_from_who_has_the_address_by_now() {
     let node = Node::new();
     let (first, second) = (owner("first"), owner("second"));
     let elements = [port(8080, "10.1.0.2:80"), hairpin("10.1.0.2"), egress("10.1.0.2", &[])];
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     ruleset.commit(&adding(&elements, &first), &mut none).unwrap();
 
     // The first container dies; its address goes to the second before its DEL comes.
@@ -86,17 +86,17 @@ fn a_late_del_takes_nothing_from_who_has_the_address_by_now() {
         .unwrap();
     assert_eq!(asked, vec![(first.clone(), second.clone()); 3]);
     assert_eq!(done.taken_over.len(), 3);
-    let before = nft(&["list", "ruleset"]);
+    let before = nft(&node, &["list", "ruleset"]);
     let done = ruleset.commit(&removing(&elements, &first), &mut none).unwrap();
     let left: Vec<_> = done.left.iter().map(|(_, holder)| holder.clone()).collect();
     assert_eq!(left, vec![second.clone(); 3]);
     assert_eq!(ruleset.remove_owned(&first).unwrap(), []);
-    assert_eq!(nft(&["list", "ruleset"]), before);
+    assert_eq!(nft(&node, &["list", "ruleset"]), before);
 
     let done = ruleset.commit(&removing(&elements, &second), &mut none).unwrap();
     assert!(done.left.is_empty());
     assert!(ruleset.held().unwrap().is_empty());
-    assert!(!nft(&["list", "ruleset"]).contains("egress_"), "the unused policy chain stays");
+    assert!(!nft(&node, &["list", "ruleset"]).contains("egress_"), "the unused policy chain stays");
     // And once more: what is gone is no error.
     ruleset.commit(&removing(&elements, &second), &mut none).unwrap();
 }
@@ -104,9 +104,9 @@ fn a_late_del_takes_nothing_from_who_has_the_address_by_now() {
 #[test]
 fn a_refused_conflict_leaves_everything_as_it_was() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     ruleset.commit(&adding(&[port(8080, "10.1.0.2:80")], &owner("a")), &mut none).unwrap();
-    let before = nft(&["list", "ruleset"]);
+    let before = nft(&node, &["list", "ruleset"]);
     let wanted =
         [port(8079, "10.1.0.3:80"), port(8080, "10.1.0.3:80"), egress("10.1.0.3", &["10.0.0.0/8"])];
     let error = ruleset.commit(&adding(&wanted, &owner("b")), &mut refuse).unwrap_err();
@@ -115,14 +115,14 @@ fn a_refused_conflict_leaves_everything_as_it_was() {
         "host port 0.0.0.0:8080/tcp to 10.1.0.3:80 is held by \"web a/eth0\""
     );
     assert!(matches!(error, Error::Held { holder, .. } if holder == owner("a")));
-    assert_eq!(nft(&["list", "ruleset"]), before);
+    assert_eq!(nft(&node, &["list", "ruleset"]), before);
 }
 
 #[test]
 fn an_owner_may_repeat_and_change_its_elements() {
     let node = Node::new();
     let owner = owner("a");
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let old = [port(8080, "10.1.0.2:80"), egress("10.1.0.2", &["10.0.0.0/8"])];
     let new = [port(8080, "10.1.0.2:81"), egress("10.1.0.2", &["10.0.0.0/9"])];
     for elements in [&old, &old, &new] {
@@ -130,7 +130,7 @@ fn an_owner_may_repeat_and_change_its_elements() {
         let wanted: Vec<_> = elements.iter().map(|e| (e.clone(), owner.clone())).collect();
         assert!(ruleset.check(&wanted).unwrap().is_empty());
     }
-    let listing = nft(&["list", "ruleset"]);
+    let listing = nft(&node, &["list", "ruleset"]);
     assert_eq!(
         listing.matches("chain egress_").count(),
         1,
@@ -149,7 +149,7 @@ fn an_owner_may_repeat_and_change_its_elements() {
 #[test]
 fn check_says_what_is_wrong() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let (a, b) = (owner("a"), owner("b"));
     let problem = |ruleset: &mut nft_templates::Ruleset, element: Element, owner: &Owner| {
         let missing = ruleset.check(&[(element, owner.clone())]).unwrap();
@@ -176,10 +176,13 @@ fn check_says_what_is_wrong() {
 #[test]
 fn an_element_that_someone_made_by_hand_is_not_ours_to_remove() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let element = port(8080, "10.1.0.2:80");
     ruleset.commit(&adding(&[hairpin("10.1.0.9")], &owner("a")), &mut none).unwrap();
-    nft(&["add", "element", "inet", "catena", "hostports4", "{ tcp . 8080 : 10.9.9.9 . 80 }"]);
+    nft(
+        &node,
+        &["add", "element", "inet", "catena", "hostports4", "{ tcp . 8080 : 10.9.9.9 . 80 }"],
+    );
     let done =
         ruleset.commit(&removing(std::slice::from_ref(&element), &owner("a")), &mut none).unwrap();
     assert_eq!(done.left[0].1.as_str(), "");
@@ -193,24 +196,24 @@ fn an_element_that_someone_made_by_hand_is_not_ours_to_remove() {
 #[test]
 fn an_owner_too_long_for_a_comment_works_like_any_other() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let (long, other) = (owner(&"a".repeat(200)), owner(&format!("{}b", "a".repeat(199))));
     let element = port(8080, "10.1.0.2:80");
     ruleset.commit(&adding(std::slice::from_ref(&element), &long), &mut none).unwrap();
-    assert!(nft(&["list", "ruleset"]).contains(&format!("comment \"{long}\"")));
+    assert!(nft(&node, &["list", "ruleset"]).contains(&format!("comment \"{long}\"")));
     assert_eq!(ruleset.commit(&removing(&[element], &other), &mut none).unwrap().left.len(), 1);
     assert_eq!(ruleset.remove_owned(&long).unwrap().len(), 1);
     // The longest that fits, too.
     let fits = owner(&"a".repeat(127 - "web /eth0".len()));
     ruleset.commit(&adding(&[hairpin("10.1.0.2")], &fits), &mut none).unwrap();
-    assert!(nft(&["list", "ruleset"]).contains(&format!("comment \"{fits}\"")));
+    assert!(nft(&node, &["list", "ruleset"]).contains(&format!("comment \"{fits}\"")));
     assert_eq!(ruleset.owners().unwrap().into_iter().collect::<Vec<_>>(), [fits]);
 }
 
 #[test]
 fn shared_elements_have_many_users_and_no_conflicts() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let bridge = Element::Bridge { ifname: "cni0".into() };
     for id in ["a", "b"] {
         let elements = [bridge.clone(), hairpin(if id == "a" { "10.1.0.2" } else { "10.1.0.3" })];
@@ -226,8 +229,8 @@ fn shared_elements_have_many_users_and_no_conflicts() {
 #[test]
 fn pods_of_one_policy_share_its_chain_to_the_last() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
-    let chains = || nft(&["list", "ruleset"]).matches("chain egress_").count();
+    let mut ruleset = open(&node);
+    let chains = || nft(&node, &["list", "ruleset"]).matches("chain egress_").count();
     // Written differently, but the same.
     let a = egress("10.1.0.2", &["10.1.0.0/24", "10.0.0.0/9", "10.128.0.0/9"]);
     let b = egress("10.1.0.3", &["10.0.0.0/8"]);
@@ -242,7 +245,7 @@ fn pods_of_one_policy_share_its_chain_to_the_last() {
 
     // What others take away leaves the chain to garbage collection, which leaves what is used.
     ruleset.commit(&adding(&[egress("10.1.0.2", &[]), other], &owner("a")), &mut none).unwrap();
-    nft(&["delete", "element", "inet", "catena", "egress4", "{ 10.1.0.2 }"]);
+    nft(&node, &["delete", "element", "inet", "catena", "egress4", "{ 10.1.0.2 }"]);
     assert_eq!(ruleset.collect_unused_policies().unwrap(), 1);
     assert_eq!(chains(), 1);
     assert_eq!(ruleset.collect_unused_policies().unwrap(), 0);
@@ -251,7 +254,7 @@ fn pods_of_one_policy_share_its_chain_to_the_last() {
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_done() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let a = owner("a");
     let mut refused = |elements: &[Element], text: &str| {
         let error = ruleset.commit(&adding(elements, &a), &mut none).unwrap_err().to_string();
@@ -273,7 +276,7 @@ fn what_cannot_be_is_refused_before_anything_is_done() {
         "different families",
     );
     refused(&[Element::Bridge { ifname: "a name that is too long".into() }], "not a name");
-    assert_eq!(nft(&["list", "ruleset"]), "");
+    assert_eq!(nft(&node, &["list", "ruleset"]), "");
 
     // The last of two policies for one pod is the one that counts.
     let twice = [egress("10.1.0.2", &[]), egress("10.1.0.2", &["10.0.0.0/8"])];

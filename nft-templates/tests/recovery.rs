@@ -5,7 +5,7 @@
 mod node;
 
 use nft_templates::{Conflict, Element, Owner, Problem, Resolution, TEMPLATES};
-use node::{Node, adding, egress, hairpin, nft, owner, port, removing};
+use node::{Node, adding, egress, hairpin, nft, open, owner, port, removing};
 
 fn none(conflict: &Conflict) -> Resolution {
     panic!("unexpected conflict: {conflict:?}");
@@ -14,7 +14,7 @@ fn none(conflict: &Conflict) -> Resolution {
 #[test]
 fn a_change_by_others_between_reading_and_writing_is_noticed() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let wanted = [port(8080, "10.1.0.3:80"), hairpin("10.1.0.3")];
     ruleset.commit(&adding(&[port(8080, "10.1.0.2:80")], &owner("a")), &mut none).unwrap();
 
@@ -24,9 +24,12 @@ fn a_change_by_others_between_reading_and_writing_is_noticed() {
         .commit(&adding(&wanted, &owner("b")), &mut |conflict| {
             asked.push(conflict.holder.clone());
             if asked.len() == 1 {
-                nft(&["delete", "element", "inet", "catena", "hostports4", "{ tcp . 8080 }"]);
+                nft(
+                    &node,
+                    &["delete", "element", "inet", "catena", "hostports4", "{ tcp . 8080 }"],
+                );
                 let element = "{ tcp . 8080 comment \"web c/eth0\" : 10.1.0.4 . 80 }";
-                nft(&["add", "element", "inet", "catena", "hostports4", element]);
+                nft(&node, &["add", "element", "inet", "catena", "hostports4", element]);
             }
             Resolution::TakeOver
         })
@@ -40,7 +43,7 @@ fn a_change_by_others_between_reading_and_writing_is_noticed() {
     ruleset
         .commit(&adding(&wanted, &owner("b")), &mut |_| {
             asked += 1;
-            nft(&["add", "table", "ip", "others"]);
+            nft(&node, &["add", "table", "ip", "others"]);
             Resolution::TakeOver
         })
         .unwrap();
@@ -52,14 +55,14 @@ fn a_change_by_others_between_reading_and_writing_is_noticed() {
 #[test]
 fn many_at_once_lose_nothing() {
     let node = Node::new();
-    let lock = node.directory.path().join("nft.lock");
+    let lock = node.dir("run").join("nft.lock");
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         // Someone else's table changes all the time, which makes every transaction that was read for stale.
         let others = scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                nft(&["add", "table", "ip", "others"]);
-                nft(&["delete", "table", "ip", "others"]);
+                nft(&node, &["add", "table", "ip", "others"]);
+                nft(&node, &["delete", "table", "ip", "others"]);
             }
         });
         let workers: Vec<_> = (1..=8_u8)
@@ -89,13 +92,13 @@ fn many_at_once_lose_nothing() {
     let mut ruleset = nft_templates::Ruleset::open(&lock).unwrap();
     assert_eq!(ruleset.owners().unwrap().len(), 40);
     assert_eq!(ruleset.held().unwrap().len(), 80);
-    assert_eq!(nft(&["list", "ruleset"]).matches("chain egress_").count(), 1);
+    assert_eq!(nft(&node, &["list", "ruleset"]).matches("chain egress_").count(), 1);
 }
 
 #[test]
 fn a_commit_after_a_flush_restores_what_is_on_record() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let record: Vec<(Element, Owner)> = vec![
         (port(8080, "10.1.0.2:80"), owner("a")),
         (egress("10.1.0.2", &["10.1.0.0/24"]), owner("a")),
@@ -108,30 +111,30 @@ fn a_commit_after_a_flush_restores_what_is_on_record() {
     let mut expected = record.clone();
     expected.extend(one_more.iter().map(|element| (element.clone(), owner("b"))));
 
-    nft(&["flush", "ruleset"]);
+    nft(&node, &["flush", "ruleset"]);
     assert!(ruleset.check(&record).unwrap().iter().all(|m| m.problem == Problem::NoTable));
     // Without a record: the table and what is asked for.
     let done = ruleset.commit(&adding(&one_more, &owner("b")), &mut none).unwrap();
     assert!(done.installed);
     assert_eq!(ruleset.check(&expected).unwrap().len(), record.len());
     // With it: all.
-    nft(&["flush", "ruleset"]);
+    nft(&node, &["flush", "ruleset"]);
     let on_record = record.clone();
     ruleset.on_install(move || on_record.clone());
     ruleset.commit(&adding(&one_more, &owner("b")), &mut none).unwrap();
     assert!(ruleset.check(&expected).unwrap().is_empty());
     // A removal from a table that is gone is done already, and does not bring the table back.
-    nft(&["flush", "ruleset"]);
+    nft(&node, &["flush", "ruleset"]);
     ruleset.commit(&removing(&one_more, &owner("b")), &mut none).unwrap();
     ruleset.remove_owned(&owner("b")).unwrap();
     assert_eq!(ruleset.collect_unused_policies().unwrap(), 0);
-    assert_eq!(nft(&["list", "ruleset"]), "");
+    assert_eq!(nft(&node, &["list", "ruleset"]), "");
 }
 
 #[test]
 fn another_version_of_the_table_is_replaced_with_all_its_elements() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let elements = [
         port(8080, "10.1.0.2:80"),
         hairpin("10.1.0.2"),
@@ -142,11 +145,11 @@ fn another_version_of_the_table_is_replaced_with_all_its_elements() {
     let more = [port(8081, "10.1.0.3:80"), egress("10.1.0.3", &["10.1.0.0/24", "172.16.0.0/12"])];
     ruleset.commit(&adding(&elements, &owner("a")), &mut none).unwrap();
     ruleset.commit(&adding(&more, &owner("b")), &mut none).unwrap();
-    let as_it_should_be = nft(&["list", "ruleset"]);
+    let as_it_should_be = nft(&node, &["list", "ruleset"]);
     ruleset.commit(&removing(&more, &owner("b")), &mut none).unwrap();
 
     // An older program's table: other rules, fewer sets, another version.
-    let listing = nft(&["list", "ruleset"]);
+    let listing = nft(&node, &["list", "ruleset"]);
     let (_, version) = TEMPLATES[0].1.split_once("0x00000001 : ").unwrap();
     let older = listing
         .replace(&version[..10], "0x00000bad")
@@ -154,10 +157,10 @@ fn another_version_of_the_table_is_replaced_with_all_its_elements() {
         .replace("\tset excluded6 {\n\t\ttype ipv6_addr\n\t}\n", "")
         .replace("ip6 daddr != @excluded6 ", "");
     assert_ne!(older, listing);
-    let path = node.directory.path().join("older.nft");
+    let path = node.dir("files").join("older.nft");
     std::fs::write(&path, older).unwrap();
-    nft(&["flush", "ruleset"]);
-    nft(&["-f", path.to_str().unwrap()]);
+    nft(&node, &["flush", "ruleset"]);
+    nft(&node, &["-f", path.to_str().unwrap()]);
 
     let done = ruleset.commit(&adding(&more, &owner("b")), &mut none).unwrap();
     assert!(done.upgraded && !done.installed);
@@ -168,7 +171,7 @@ fn another_version_of_the_table_is_replaced_with_all_its_elements() {
         words.sort();
         words
     };
-    let listing = nft(&["list", "ruleset"]);
+    let listing = nft(&node, &["list", "ruleset"]);
     assert_eq!(sorted(&listing), sorted(&as_it_should_be), "{listing}");
     // Replaced once, not again and again; and then like any other.
     assert!(!ruleset.commit(&removing(&more, &owner("b")), &mut none).unwrap().upgraded);
@@ -179,34 +182,34 @@ fn another_version_of_the_table_is_replaced_with_all_its_elements() {
 #[test]
 fn a_table_that_lost_a_set_is_replaced() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     ruleset.commit(&adding(&[port(8080, "10.1.0.2:80")], &owner("a")), &mut none).unwrap();
-    nft(&["flush", "chain", "inet", "catena", "postrouting"]);
-    nft(&["delete", "set", "inet", "catena", "hairpin4"]);
+    nft(&node, &["flush", "chain", "inet", "catena", "postrouting"]);
+    nft(&node, &["delete", "set", "inet", "catena", "hairpin4"]);
     let done = ruleset.commit(&adding(&[hairpin("10.1.0.2")], &owner("a")), &mut none).unwrap();
     assert!(done.upgraded);
     assert_eq!(ruleset.owned_by(&owner("a")).unwrap().len(), 2);
-    assert!(nft(&["list", "ruleset"]).contains("@hairpin4 masquerade"));
+    assert!(nft(&node, &["list", "ruleset"]).contains("@hairpin4 masquerade"));
 }
 
 #[test]
 fn a_table_that_lost_rules_is_noticed_and_repaired() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let record = vec![(port(8080, "10.1.0.2:80"), owner("a"))];
     let spoof_check = Element::SpoofCheck { port: "veth0".into(), mac: [2; 6] };
     ruleset.commit(&adding(&[record[0].0.clone(), spoof_check], &owner("a")), &mut none).unwrap();
-    let as_it_should_be = nft(&["list", "ruleset"]);
+    let as_it_should_be = nft(&node, &["list", "ruleset"]);
     for damage in [
         &["flush", "table", "inet", "catena"][..],
         &["delete", "chain", "inet", "catena", "prerouting"],
         &["flush", "chain", "inet", "catena", "dnat6"],
     ] {
-        nft(damage);
+        nft(&node, damage);
         assert_eq!(ruleset.check(&record).unwrap()[0].problem, Problem::Damaged, "{damage:?}");
         assert!(ruleset.repair().unwrap().upgraded);
         assert_eq!(
-            nft(&["list", "table", "inet", "catena"]),
+            nft(&node, &["list", "table", "inet", "catena"]),
             as_it_should_be.split_once("table bridge").unwrap().0
         );
         assert!(ruleset.check(&record).unwrap().is_empty());
@@ -214,19 +217,19 @@ fn a_table_that_lost_rules_is_noticed_and_repaired() {
     let done = ruleset.repair().unwrap();
     assert!(!done.upgraded && !done.installed);
     // A table that is gone comes back only for what is on record.
-    nft(&["flush", "ruleset"]);
+    nft(&node, &["flush", "ruleset"]);
     assert!(!ruleset.repair().unwrap().installed);
     let on_record = record.clone();
     ruleset.on_install(move || on_record.clone());
     assert!(ruleset.repair().unwrap().installed);
     assert!(ruleset.check(&record).unwrap().is_empty());
-    assert!(!nft(&["list", "ruleset"]).contains("table bridge"));
+    assert!(!nft(&node, &["list", "ruleset"]).contains("table bridge"));
 }
 
 #[test]
 fn hundreds_of_elements_go_in_one_transaction() {
     let node = Node::new();
-    let mut ruleset = node.ruleset();
+    let mut ruleset = open(&node);
     let elements: Vec<_> = (1..=3000_u16).map(|n| port(n, "10.1.0.2:80")).collect();
     ruleset.commit(&adding(&elements, &owner("a")), &mut none).unwrap();
     assert_eq!(ruleset.owned_by(&owner("a")).unwrap().len(), elements.len());

@@ -1,38 +1,20 @@
-//! A network namespace of the test's own thread, and what the tests look at it with.
+//! What the tests have in common.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
-use std::{net::IpAddr, process::Command};
+use std::net::IpAddr;
 
 use nft_templates::{Action, Element, Owner, Policy, Protocol, Ruleset, Transaction};
-use nix::sched::{CloneFlags, unshare};
+pub use testnode::Node;
 
-/// A host of its own: the thread that makes it is in it from then on.
-pub struct Node {
-    pub directory: tempfile::TempDir,
+/// The node's ruleset.
+pub fn open(node: &Node) -> Ruleset {
+    Ruleset::open(&node.dir("run").join("nft.lock")).unwrap()
 }
 
-impl Node {
-    pub fn new() -> Self {
-        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).expect("tests need root");
-        Self { directory: tempfile::tempdir().unwrap() }
-    }
-
-    pub fn ruleset(&self) -> Ruleset {
-        Ruleset::open(&self.directory.path().join("run/nft.lock")).unwrap()
-    }
-}
-
-/// Runs nft, in the namespace of the calling thread.
-pub fn nft(arguments: &[&str]) -> String {
-    run("nft", arguments)
-}
-
-pub fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
+/// Runs nft in the node.
+pub fn nft(node: &Node, arguments: &[&str]) -> String {
+    node.run([&["nft"], arguments].concat())
 }
 
 pub fn owner(id: &str) -> Owner {
