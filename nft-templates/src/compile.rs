@@ -208,3 +208,41 @@ fn byteorder(kind: u8, types: &[Type]) -> Vec<u8> {
     };
     [&[kind, 4][..], &order.to_ne_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::language::parse;
+
+    fn error(family: &str, rule: &str) -> String {
+        let sets =
+            "set v4 { type ipv4_addr; }\nmap ports { type inet_proto . inet_service : verdict; }";
+        let text = format!("table {family} t {{\n{sets}\nchain c {{\n{rule}\n}}\n}}");
+        table("x.nft", &parse("x.nft", &text).unwrap()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_would_not_do_as_it_says_is_an_error_with_its_line() {
+        for (family, rule, why) in [
+            ("inet", "ip saddr @none", "there is no set none"),
+            ("inet", "ip6 saddr @v4", "the types of set v4 are not those of what is looked up"),
+            ("inet", "th dport . meta l4proto vmap @ports", "the types of set ports"),
+            ("inet", "ip saddr @v4 ip6 saddr ::1", "a packet is never of both families"),
+            ("inet", "meta l4proto . ip saddr @v4", "an address of a concatenation comes first"),
+            ("inet", "ether saddr @v4", "only the bridge family sees Ethernet addresses"),
+            ("bridge", "ip saddr @v4", "addresses are read in the inet family only"),
+            ("inet", "ct status != dnat drop", "this comparison is not supported"),
+        ] {
+            let error = error(family, rule);
+            assert!(error.starts_with("x.nft:5: ") && error.contains(why), "{rule}: {error}");
+        }
+    }
+
+    #[test]
+    fn concatenations_are_padded_and_numbered_as_nft_does() {
+        assert_eq!(length(&[Type::InetService]), 2);
+        assert_eq!(length(&[Type::InetProto, Type::InetService]), 8);
+        assert_eq!(length(&[Type::Ifname, Type::EtherAddr]), 24);
+        assert_eq!(type_number(&[Type::Ipv4Addr, Type::InetService]), 7 << 6 | 13);
+    }
+}

@@ -91,3 +91,35 @@ impl Policy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(excluded: &[&str]) -> Policy {
+        let excluded = excluded.iter().map(|net| net.parse().unwrap()).collect();
+        Policy { excluded, action: Action::Masquerade }
+    }
+
+    #[test]
+    fn policies_that_mean_the_same_have_one_chain() {
+        let written = policy(&["10.128.0.0/9", "10.1.2.3/9", "10.0.0.0/24", "fd00::/8"]);
+        let merged = policy(&["10.0.0.0/8"]);
+        assert_eq!(written.chain(IpFamily::V4), merged.chain(IpFamily::V4));
+        assert_ne!(written.chain(IpFamily::V6), merged.chain(IpFamily::V6));
+        assert_ne!(merged.chain(IpFamily::V4), merged.chain(IpFamily::V6));
+        let snat = Policy { action: Action::Snat(IpAddr::from([192, 0, 2, 7])), ..merged.clone() };
+        assert_ne!(snat.chain(IpFamily::V4), merged.chain(IpFamily::V4));
+    }
+
+    #[test]
+    fn a_policy_reads_as_its_template_says() {
+        let policy = policy(&["10.0.0.0/8", "fd00::/8"]);
+        let expected = format!(
+            "table inet catena {{\n\tchain {} {{\n\t\tip daddr 224.0.0.0/4 return\n\
+             \t\tip daddr 10.0.0.0/8 return\n\t\tmasquerade fully-random\n\t}}\n}}\n",
+            policy.chain(IpFamily::V4)
+        );
+        assert_eq!(policy.render(IpFamily::V4), expected);
+    }
+}

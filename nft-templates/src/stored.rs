@@ -230,3 +230,62 @@ fn is_ifname(name: &str) -> bool {
     (1..=IFNAME_MAX).contains(&name.len())
         && !name.bytes().any(|b| b == b'/' || b == 0 || b.is_ascii_whitespace())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keys() -> impl Strategy<Value = Key> {
+        let address = any::<IpAddr>();
+        let protocol = prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp), Just(Protocol::Sctp)];
+        let name = "[a-z0-9.@_-]{1,15}";
+        prop_oneof![
+            (protocol, any::<IpAddr>(), 1..=u16::MAX).prop_map(|(protocol, host_ip, host_port)| {
+                Key::HostPort { protocol, host_ip, host_port }
+            }),
+            address.prop_map(|address| Key::Hairpin { address }),
+            any::<IpAddr>().prop_map(|source| Key::Egress { source }),
+            any::<IpAddr>().prop_map(|address| Key::Excluded { address }),
+            name.prop_map(|ifname| Key::Bridge { ifname }),
+            (name, any::<[u8; 6]>()).prop_map(|(port, mac)| Key::SpoofCheck { port, mac }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_reads_back_from_its_place(is in keys()) {
+            let read: Vec<_> = places(&is).iter().filter_map(key).collect();
+            prop_assert_eq!(read, vec![is]);
+        }
+
+        #[test]
+        fn different_keys_are_at_different_places(a in keys(), b in keys()) {
+            prop_assume!(a != b);
+            prop_assert_ne!(places(&a).pop(), places(&b).pop());
+        }
+
+        #[test]
+        fn any_bytes_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            for family in Family::ALL {
+                for set in sets(family) {
+                    let _ = key(&Place { family, set, key: bytes.clone() });
+                }
+            }
+            let _ = target(&Value::Bytes(bytes));
+        }
+
+        #[test]
+        fn a_port_leads_where_it_was_told(to in any::<SocketAddr>()) {
+            let to = SocketAddr::new(to.ip(), to.port().max(1));
+            let element = Element::HostPort {
+                protocol: Protocol::Tcp, host_ip: None, host_port: 80, to,
+            };
+            if !to.ip().is_unspecified() {
+                let entries = entries(&element, &Owner::new("web", "id", "eth0")).unwrap();
+                prop_assert_eq!(target(&entries[0].value), Some(SocketAddr::new(to.ip(), to.port())));
+            }
+        }
+    }
+}

@@ -96,6 +96,37 @@ fn many_at_once_lose_nothing() {
 }
 
 #[test]
+fn a_listing_is_whole_while_others_change_what_is_listed() {
+    let node = Node::new();
+    let mut ruleset = open(&node);
+    let stay: Vec<_> = (1..=2000_u16).map(|n| port(n, "10.1.0.2:80")).collect();
+    ruleset.commit(&adding(&stay, &owner("stays")), &mut none).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let lock = node.dir("run").join("nft.lock");
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            let mut ruleset = nft_templates::Ruleset::open(&lock).unwrap();
+            let come_and_go: Vec<_> = (3000..3050_u16).map(|n| port(n, "10.1.0.3:80")).collect();
+            let mut changes = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                ruleset.commit(&adding(&come_and_go, &owner("goes")), &mut none).unwrap();
+                ruleset.commit(&removing(&come_and_go, &owner("goes")), &mut none).unwrap();
+                changes += 1;
+                // Leaves gaps that a listing fits into, now and then.
+                if changes % 4 == 0 {
+                    let _ = ruleset.held();
+                }
+            }
+        });
+        for _ in 0..20 {
+            assert_eq!(ruleset.owned_by(&owner("stays")).unwrap().len(), stay.len());
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        changes.join().unwrap();
+    });
+}
+
+#[test]
 fn a_commit_after_a_flush_restores_what_is_on_record() {
     let node = Node::new();
     let mut ruleset = open(&node);

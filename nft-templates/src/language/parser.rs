@@ -395,3 +395,66 @@ impl Parser<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse("x.nft", text).unwrap_err().to_string()
+    }
+
+    fn rule_error(rule: &str) -> String {
+        error(&format!("table inet t {{\n\tchain c {{\n\t\t{rule}\n\t}}\n}}\n"))
+    }
+
+    #[test]
+    fn what_it_does_not_know_is_an_error_with_its_line() {
+        assert_eq!(
+            rule_error("ip saddr 10.0.0.1 counter accept"),
+            "x.nft:3: expected a statement, found \"counter\""
+        );
+        assert_eq!(rule_error("tcp dport 80"), "x.nft:3: expected a statement, found \"tcp\"");
+        assert_eq!(
+            error("table ip t {}"),
+            "x.nft:1: expected \"inet\" or \"bridge\", found \"ip\""
+        );
+        assert_eq!(
+            error("table inet t {\nset s { type nonsense; }\n}"),
+            "x.nft:2: expected a data type, found \"nonsense\""
+        );
+        assert_eq!(
+            error("table inet t {\n"),
+            "x.nft:1: expected \"set\", \"map\", \"chain\" or \"}\", found the end of the file"
+        );
+        assert_eq!(
+            error("table inet t {}\ntable inet u {}\n"),
+            "x.nft:2: expected the end of the file, found \"table\""
+        );
+    }
+
+    #[test]
+    fn an_address_must_be_of_its_family_and_a_network_without_host_bits() {
+        for rule in ["ip saddr ::1", "ip6 saddr 10.0.0.1", "ip saddr 10.0.0.1/8", "ip saddr web"] {
+            assert!(rule_error(rule).contains("an address or network of this family"), "{rule}");
+        }
+        for rule in ["snat ip to ::1", "snat ip6 to 10.0.0.1"] {
+            assert!(rule_error(rule).contains("an address"), "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_priority_may_be_a_name_with_a_number() {
+        let priority = |family: &str, priority: &str| {
+            let text = format!(
+                "table {family} t {{ chain c {{ type filter hook output priority {priority}; policy accept; }} }}"
+            );
+            parse("x.nft", &text).map(|table| table.chains[0].base.clone().unwrap().priority)
+        };
+        assert_eq!(priority("inet", "dstnat + 10").unwrap(), -90);
+        assert_eq!(priority("inet", "-90").unwrap(), -90);
+        assert_eq!(priority("inet", "raw").unwrap(), -300);
+        assert_eq!(priority("bridge", "dstnat").unwrap(), -300);
+        assert!(priority("bridge", "raw").is_err());
+    }
+}
