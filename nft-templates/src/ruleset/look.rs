@@ -81,13 +81,34 @@ impl Ruleset {
     ///
     /// As [`Self::check`].
     pub fn held(&mut self) -> Result<Vec<Held>, Error> {
-        let mut held = Vec::new();
-        for family in Family::ALL {
-            let entries = self.all_entries(family)?;
-            held.extend(entries.into_iter().filter(|e| !is_shared(e)).filter_map(held_by));
-        }
+        let entries = match self.snapshot()? {
+            Some(entries) => entries,
+            // Most likely it was this program's other processes who were at work: hold them up.
+            None => self.locked(|ruleset| {
+                for _ in 0..ATTEMPTS {
+                    if let Some(entries) = ruleset.snapshot()? {
+                        return Ok(entries);
+                    }
+                }
+                Err(Error::Busy { attempts: ATTEMPTS })
+            })?,
+        };
+        let mut held: Vec<_> =
+            entries.into_iter().filter(|e| !is_shared(e)).filter_map(held_by).collect();
         held.sort();
         Ok(held)
+    }
+
+    /// All elements of both tables, or `None` if anyone changed anything meanwhile. The kernel marks an
+    /// interrupted dump of rules or chains (`NLM_F_DUMP_INTR`) but not one of a set's elements, which then
+    /// may miss some and repeat others.
+    fn snapshot(&mut self) -> Result<Option<Vec<Entry>>, Error> {
+        let before = self.generation()?;
+        let mut entries = Vec::new();
+        for family in Family::ALL {
+            entries.extend(self.all_entries(family)?);
+        }
+        Ok((self.generation()? == before).then_some(entries))
     }
 
     /// What one attachment holds. See [`Self::held`].

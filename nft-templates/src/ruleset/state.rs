@@ -88,7 +88,8 @@ impl Ruleset {
         Connection::generation_of(answers.first())
     }
 
-    /// All elements of a table's sets. A dump: not for the way of an ADD or DEL.
+    /// All elements of a table's sets, which are sure to be all only if the ruleset's generation is the same
+    /// before and after. A dump: not for the way of an ADD or DEL.
     pub(super) fn all_entries(&mut self, family: Family) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
         for set in crate::stored::sets(family) {
