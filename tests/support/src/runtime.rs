@@ -166,6 +166,11 @@ impl<'n> Runtime<'n> {
         self.cache().get(&key(attachment)).cloned()
     }
 
+    /// Takes over an attachment that another runtime's plugins made: `result` is what its ADD returned.
+    pub fn take_over(&self, attachment: &Attachment, result: Value) {
+        self.cache().insert(key(attachment), result);
+    }
+
     fn without_attachment(&self, verb: &str, add: &[(&str, Value)]) -> Result<(), PluginFailure> {
         for plugin in self.chain() {
             let mut conf = self.conf(plugin);
