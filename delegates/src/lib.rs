@@ -1,5 +1,6 @@
 //! The built-in delegates, one module per plugin, and the netlink layer that they share.
 
+pub mod bandwidth;
 pub mod bridge;
 mod chained;
 mod interface;
@@ -25,6 +26,7 @@ pub static BUILTINS: &[&dyn Plugin<Node>] = &[
     &loopback::Loopback,
     &ipam::host_local::HostLocal,
     &ipam::static_::Static,
+    &bandwidth::Bandwidth,
     &portmap::Portmap,
     &snat::Snat,
 ];

@@ -1,0 +1,313 @@
+//! The plugin `bandwidth`: limits how fast a container receives and sends, by token buckets.
+//!
+//! What the container receives is shaped where it leaves the host's end of its veth. What it sends comes in there, and
+//! only what leaves can be queued: it is taken out by an ifb of its own and shaped on that.
+
+mod config;
+mod shape;
+
+use chain::{
+    Attachment, Call, CniResult, Error, History, Plugin, Result, Version, result::Interface,
+};
+use nix::errno::Errno;
+use sha2::{Digest, Sha512};
+
+use self::{
+    config::{Config, EgressAt, Limit},
+    shape::{bucket, reference_bucket},
+};
+use crate::{
+    Node, Undo,
+    chained::prev_result,
+    net::{
+        Net, NetError,
+        link::{Ifb, Link},
+        tc::Tbf,
+    },
+};
+
+/// `"type": "bandwidth"`.
+#[derive(Clone, Copy, Debug)]
+pub struct Bandwidth;
+
+/// The container's interface and the host's end of it.
+struct Ends {
+    inside: Link,
+    outside: Link,
+}
+
+impl Plugin<Node> for Bandwidth {
+    fn kind(&self) -> &'static str {
+        "bandwidth"
+    }
+
+    fn oldest_version(&self) -> Version {
+        Version::V0_3_0
+    }
+
+    fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
+        let config = Config::read(call.conf)?;
+        let prev_result = prev_result(call)?;
+        if config.is_unlimited() {
+            return Ok(prev_result.clone());
+        }
+        let mut result = prev_result.clone();
+        let ends = ends(call.attachment, prev_result, node)?;
+        let host = node.host()?;
+        let mut undo = Undo::on(node);
+        if let Some(limit) = config.ingress {
+            let tbf = chosen(limit, &config, &ends, "ingress");
+            host.tc().tbf_add(&ends.outside, &tbf)?;
+            let dev = ends.outside.clone();
+            undo.push("shaping of what the container receives", move |node| {
+                node.host()?.tc().root_del(&dev)?;
+                Ok(())
+            });
+        }
+        if let Some(limit) = config.egress {
+            let tbf = chosen(limit, &config, &ends, "egress");
+            match config.egress_at {
+                EgressAt::Container => shape_inside(call.attachment, &ends, &tbf, &mut undo)?,
+                EgressAt::Host => {
+                    let ifb = shape_by_ifb(call.attachment, &ends, &tbf, &mut undo)?;
+                    result.interfaces.push(Interface {
+                        mac: ifb.mac_text(),
+                        name: ifb.name,
+                        ..Interface::default()
+                    });
+                }
+            }
+        }
+        undo.keep();
+        Ok(result)
+    }
+
+    /// The ifb goes together with the container's veth. The rest dies with the veth; where this plugin is undone alone,
+    /// it is taken away.
+    fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        // What cannot be read any more may have been anything.
+        let config = Config::read(call.conf).ok();
+        let known = config.filter(|_| call.history == History::Added);
+        if known.as_ref().is_some_and(Config::is_unlimited) {
+            return Ok(());
+        }
+        let attachment = call.attachment;
+        let at_host =
+            |config: &Config| config.egress.is_some() && config.egress_at == EgressAt::Host;
+        if known.as_ref().is_none_or(at_host) {
+            node.delete_link(crate::ifb(attachment));
+        }
+        if call.history == History::Unknown {
+            node.delete_link(reference_ifb(attachment));
+        }
+        unshape(attachment, known.as_ref(), node)
+    }
+
+    fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let config = Config::read(call.conf)?;
+        if config.is_unlimited() {
+            return Ok(());
+        }
+        let ends = ends(call.attachment, prev_result(call)?, node)?;
+        let host = node.host()?;
+        if let Some(limit) = config.ingress {
+            check_tbf(&host, &ends.outside, limit, &config, &ends, "ingress")?;
+        }
+        let Some(limit) = config.egress else { return Ok(()) };
+        if config.egress_at == EgressAt::Container {
+            let container = node.container(call.attachment.netns()?)?;
+            return check_tbf(container.net(), &ends.inside, limit, &config, &ends, "egress");
+        }
+        let names = [crate::ifb(call.attachment), reference_ifb(call.attachment)];
+        let mut ifb = None;
+        for name in &names {
+            if ifb.is_none() {
+                ifb = host.link().get(name)?;
+            }
+        }
+        let Some(ifb) = ifb else {
+            return Err(differs("egress", &format!("its ifb {} does not exist", names[0])));
+        };
+        if host.tc().redirect(&ends.outside)? != Some(ifb.index) {
+            let wrong = format!(
+                "what comes in by {} is not redirected to {} (u32 and mirred at ffff:)",
+                ends.outside.name, ifb.name
+            );
+            return Err(differs("egress", &wrong));
+        }
+        if !ifb.up {
+            return Err(differs("egress", &format!("its ifb {} is down", ifb.name)));
+        }
+        check_tbf(&host, &ifb, limit, &config, &ends, "egress")
+    }
+}
+
+/// The veth that `CNI_IFNAME` is an end of; its other end must be among the host's interfaces of `prevResult`.
+fn ends(attachment: &Attachment, prev_result: &CniResult, node: &Node) -> Result<Ends> {
+    let container = node.container(attachment.netns()?)?;
+    let inside = container.net().link().require(&attachment.ifname)?;
+    let ifname = &attachment.ifname;
+    if inside.kind != "veth" {
+        let kind = if inside.kind.is_empty() { "no virtual device" } else { &inside.kind };
+        return Err(Error::config(format!(
+            "bandwidth shapes the host's end of a veth, and {ifname} is {kind}: use it after bridge or ptp"
+        )));
+    }
+    let peer = inside.peer.filter(|peer| *peer != 0);
+    let outside = match peer {
+        Some(index) => node.host()?.link().get_index(index)?,
+        None => None,
+    };
+    let Some(outside) = outside.filter(|link| link.kind == "veth") else {
+        return Err(Error::internal(format!(
+            "bandwidth: the other end of {ifname} is not on the host: was it moved or deleted by someone else?"
+        )));
+    };
+    let listed =
+        |interface: &Interface| interface.sandbox.is_empty() && interface.name == outside.name;
+    if !prev_result.interfaces.iter().any(listed) {
+        return Err(Error::internal(format!(
+            "bandwidth: the other end of {ifname} is {}, which prevResult does not list among the host's interfaces",
+            outside.name
+        )));
+    }
+    Ok(Ends { inside, outside })
+}
+
+fn chosen(limit: Limit, config: &Config, ends: &Ends, direction: &str) -> Tbf {
+    let tbf = bucket(limit, config.latency, ends.outside.mtu);
+    if let Some(asked) = limit.burst_bits.map(|bits| bits / 8)
+        && asked != u64::from(tbf.burst_bytes)
+    {
+        tracing::warn!(
+            direction,
+            rate_bits = limit.rate_bits,
+            asked_bytes = asked,
+            burst_bytes = tbf.burst_bytes,
+            "the burst does not suit the rate: it must be two frames and a millisecond at least, and longer than a \
+             second it is no burst"
+        );
+    }
+    tbf
+}
+
+fn shape_inside(
+    attachment: &Attachment,
+    ends: &Ends,
+    tbf: &Tbf,
+    undo: &mut Undo<'_, '_>,
+) -> Result<()> {
+    let netns = attachment.netns()?.to_owned();
+    undo.container(&netns)?.net().tc().tbf_add(&ends.inside, tbf)?;
+    let dev = ends.inside.clone();
+    undo.push("shaping of what the container sends", move |node| {
+        node.container(&netns)?.net().tc().root_del(&dev)?;
+        Ok(())
+    });
+    Ok(())
+}
+
+fn shape_by_ifb(
+    attachment: &Attachment,
+    ends: &Ends,
+    tbf: &Tbf,
+    undo: &mut Undo<'_, '_>,
+) -> Result<Link> {
+    let host = undo.host()?;
+    let name = crate::ifb(attachment);
+    add_ifb(&host, &name, ends.outside.mtu)?;
+    let made = name.clone();
+    undo.push("the ifb", move |node| {
+        node.host()?.link().del(&made)?;
+        Ok(())
+    });
+    let ifb = host.link().require(&name)?;
+    host.tc().tbf_add(&ifb, tbf)?;
+    host.tc().ingress_add(&ends.outside)?;
+    let dev = ends.outside.clone();
+    undo.push("the redirection to the ifb", move |node| {
+        node.host()?.tc().ingress_del(&dev)?;
+        Ok(())
+    });
+    host.tc().redirect_add(&ends.outside, &ifb)?;
+    Ok(ifb)
+}
+
+/// A device of this name can only be what an ADD of this attachment left when it was killed.
+fn add_ifb(host: &Net, name: &str, mtu: u32) -> Result<(), NetError> {
+    let ifb = Ifb { name, mtu: Some(mtu), up: true };
+    match host.link().add(&ifb) {
+        Err(error) if error.errno() == Some(Errno::EEXIST) => {
+            tracing::info!(name, "an ifb left by an unfinished ADD is replaced");
+            host.link().del(name)?;
+            host.link().add(&ifb)
+        }
+        added => added,
+    }
+}
+
+/// Takes the qdiscs off the veth's ends that are still there.
+fn unshape(attachment: &Attachment, known: Option<&Config>, node: &mut Node) -> Result<()> {
+    let host = node.host()?;
+    let mut outside = host.link().get(&crate::host_veth(attachment))?;
+    let container = node.container_if_there(attachment.netns.as_deref());
+    let inside = match &container {
+        Ok(Some(container)) => container.net().link().get(&attachment.ifname)?,
+        // Without the namespace the veth is gone, too.
+        _ => None,
+    };
+    if outside.is_none()
+        && let Some(peer) = inside.as_ref().and_then(|inside| inside.peer)
+    {
+        outside = host.link().get_index(peer)?.filter(|link| link.kind == "veth");
+    }
+    if let Some(dev) = outside {
+        // On a device of another's naming only what is plainly this plugin's.
+        let ours = dev.name == crate::host_veth(attachment);
+        let (ingress, egress) = known
+            .map_or((true, true), |config| (config.ingress.is_some(), config.egress.is_some()));
+        if ingress && (ours || host.tc().tbf(&dev)?.is_some()) {
+            host.tc().root_del(&dev)?;
+        }
+        if egress && (ours || host.tc().redirect(&dev)?.is_some()) {
+            host.tc().ingress_del(&dev)?;
+        }
+    }
+    let in_container = known
+        .is_some_and(|config| config.egress.is_some() && config.egress_at == EgressAt::Container);
+    if let (true, Ok(Some(container)), Some(dev)) = (in_container, &container, inside) {
+        container.net().tc().root_del(&dev)?;
+    }
+    Ok(())
+}
+
+fn check_tbf(
+    net: &Net,
+    dev: &Link,
+    limit: Limit,
+    config: &Config,
+    ends: &Ends,
+    direction: &str,
+) -> Result<()> {
+    let wanted = bucket(limit, config.latency, ends.outside.mtu);
+    let Some(found) = net.tc().tbf(dev)? else {
+        return Err(differs(direction, &format!("{} has no tbf as its root qdisc", dev.name)));
+    };
+    // An attachment that the reference plugin made is as that one makes it.
+    let as_wanted = |wanted: &Tbf| found.is_about(wanted);
+    if as_wanted(&wanted) || reference_bucket(limit).as_ref().is_some_and(as_wanted) {
+        return Ok(());
+    }
+    Err(differs(direction, &format!("{} is shaped to {found}, not {wanted}", dev.name)))
+}
+
+fn differs(direction: &str, what: &str) -> Error {
+    Error::internal(format!("bandwidth: {direction}: {what}"))
+}
+
+/// The name of the reference plugin's ifb.
+fn reference_ifb(attachment: &Attachment) -> String {
+    let digest = Sha512::digest(format!("{}{}", attachment.network, attachment.container_id));
+    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    format!("bwp{hex}")
+}
