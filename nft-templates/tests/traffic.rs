@@ -82,6 +82,18 @@ impl Net {
         }
         self.add("bridge", &[Element::Bridge { ifname: "br0".into() }]);
     }
+
+    /// The node's port on ::1 leads to the pod's ports, too.
+    fn publish_on_localhost6(&mut self, host_port: u16, pod: &str) {
+        use nft_templates::Protocol::{Tcp, Udp};
+        let elements = [(Tcp, 80), (Udp, 53)].map(|(protocol, port)| Element::HostPort {
+            protocol,
+            host_ip: Some("::1".parse().unwrap()),
+            host_port,
+            to: SocketAddr::new(pod.parse().unwrap(), port),
+        });
+        self.add("localhost6", &elements);
+    }
 }
 
 /// Fetches from a TCP server and asks a UDP one behind the same host address.
@@ -111,6 +123,14 @@ fn host_ports_answer_from_everywhere() {
                 (HttpServer::start(pod, 80, pod.name()), UdpServer::start(pod, 53, pod.name()))
             })
             .collect();
+        // ::1 answers where it is named only, and refuses at once elsewhere.
+        is_refused(&net.node, "[::1]:8003");
+        net.publish_on_localhost6(8003, "fd00:2::2");
+        // On a bridge br_netfilter would take the answer for one that stays there.
+        if !bridge_nf {
+            net.publish_on_localhost6(8001, BRIDGED6[0]);
+            reaches(&net.node, "[::1]:8001", "a");
+        }
         let [a, b, c] = &net.pods;
         for (from, to, text) in [
             // from outside
@@ -141,10 +161,6 @@ fn host_ports_answer_from_everywhere() {
         ] {
             eprintln!("bridge-nf {bridge_nf}: {to} from {}", from.name());
             reaches(from, to, text);
-        }
-        // br_netfilter takes the answer for one that stays on the bridge.
-        if !bridge_nf {
-            reaches(&net.node, "[::1]:8001", "a");
         }
     }
 }
