@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testnode::conf::{bridge, conflist, host_local, port_and_rates, portmap};
+use testnode::conf::{bandwidth, bridge, conflist, host_local, port_and_rates, portmap};
 use testnode::{
     Attachment, Catena, Container, Netns, Node, Plugins, Runtime, Shared, Snapshot, assert_same,
     links, until,
@@ -22,7 +22,7 @@ fn snat() -> Value {
 }
 
 fn full() -> Vec<Value> {
-    vec![bridge("cni0", &DUAL), portmap(), snat()]
+    vec![bridge("cni0", &DUAL), portmap(), bandwidth(), snat()]
 }
 
 /// Chains by what they are called in messages.
@@ -47,7 +47,7 @@ fn chains() -> Vec<(&'static str, Value)> {
         "capabilities": { "portMappings": true, "bandwidth": true },
         "plugins": full()
     });
-    let ptp = json!({ "type": "ptp", "ipMasq": true, "ipam": host_local(&DUAL) });
+    let ptp = json!({ "type": "ptp", "ipam": host_local(&DUAL) });
     [
         ("bridge, IPv4", vec![bridge("cni0", &DUAL[..1])]),
         ("bridge, IPv6", vec![bridge("cni0", &DUAL[1..])]),
@@ -56,7 +56,7 @@ fn chains() -> Vec<(&'static str, Value)> {
         ("bridge, static", vec![with(bridge("cni0", &[]), json!({ "ipam": fixed }))]),
         ("bridge, layer 2", vec![json!({ "type": "bridge", "bridge": "cni0" })]),
         ("ptp", vec![ptp.clone()]),
-        ("ptp, ports", vec![ptp, portmap()]),
+        ("ptp, full", vec![ptp, portmap(), bandwidth(), snat()]),
         ("loopback", vec![json!({ "type": "loopback" })]),
         ("full", full()),
         ("meta", vec![meta.clone()]),

@@ -107,7 +107,7 @@ fn chains() -> Vec<Value> {
     foreign_ipam["ipam"]["exec"] = json!(true);
     [
         vec![exec(ours.clone()), exec(portmap()), tuning(), firewall()],
-        vec![exec(ours.clone()), portmap(), snat()],
+        vec![exec(ours.clone()), portmap(), bandwidth(), snat()],
         vec![exec(ours.clone()), tuning(), portmap(), firewall(), snat()],
         vec![ours.clone(), exec(portmap()), tuning(), exec(bandwidth()), firewall()],
         vec![ours, tuning(), portmap(), exec(bandwidth()), snat()],

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use testnode::conf::{bridge, conflist, host_local, port_and_rates, portmap};
+use testnode::conf::{bandwidth, bridge, conflist, host_local, port_and_rates, portmap};
 use testnode::{Attachment, Call, Catena, Netns, Node, Plugins, links};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
@@ -23,7 +23,7 @@ fn chains() -> Vec<(&'static str, Vec<Value>)> {
         ("bridge, options", vec![with_mtu]),
         ("bridge, IPv6", vec![bridge("cni0", &DUAL[1..])]),
         ("ptp", vec![ptp.clone()]),
-        ("full", vec![bridge("cni0", &DUAL), portmap(), json!({ "type": "snat" })]),
+        ("full", vec![bridge("cni0", &DUAL), portmap(), bandwidth(), json!({ "type": "snat" })]),
         ("meta", vec![meta(json!([ptp, portmap()]))]),
     ]
 }
