@@ -185,6 +185,34 @@ fn ports_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn rates_that_cannot_be_are_refused() {
+    let with_rates = |rates: Value| {
+        changed(|list| {
+            list["plugins"][1] = rates;
+            list["plugins"][1]["type"] = json!("bandwidth");
+        })
+    };
+    refused(
+        &[
+            (
+                with_rates(json!({ "ingressBurst": 8000 })),
+                7,
+                &["ingressBurst is 8000", "no ingressRate"],
+            ),
+            (
+                with_rates(json!({ "egressBurst": 8000 })),
+                7,
+                &["egressBurst is 8000", "no egressRate"],
+            ),
+            (with_rates(json!({ "ingressRate": 7, "ingressBurst": 8 })), 7, &["ingressRate is 7"]),
+            (with_rates(json!({ "egressRate": -1, "egressBurst": 8 })), 6, &["egressRate", "-1"]),
+            (with_rates(json!({ "ingressRate": "1M" })), 6, &["ingressRate", "1M"]),
+        ],
+        &json!({}),
+    );
+}
+
+#[test]
 fn options_that_exclude_each_other_or_are_not_known_are_refused() {
     refused(
         &[

@@ -156,6 +156,37 @@ fn check_changes_nothing_and_del_restores_the_node() {
 }
 
 #[test]
+fn the_listings_have_all_that_the_full_chain_makes() {
+    let node = Node::new();
+    let c1 = node.container("c1");
+    let before = Before::new(&node, &c1);
+    by_tool(&node).add(&conflist("web", &full()), &c1);
+    let new = before.outside.diff(&node.snapshot());
+    for part in [
+        "+ link cni0",
+        "+ link veth",
+        "+ link ifb",
+        "+ address cni0 10.1.0.1/24",
+        "+ address cni0 fd00:1::1/64",
+        "+ qdisc veth",
+        "+ qdisc ifb",
+        "+ filter veth",
+        "+ nft inet catena element hostports4 ",
+        "+ nft inet catena element hostports6 ",
+        "+ nft inet catena element hairpin4 ",
+        "+ nft inet catena element egress4 ",
+        "+ nft inet catena element egress6 ",
+        "+ nft inet catena chain egress_",
+        "+ files /var/lib/cni/networks/web/10.1.0.2",
+        "+ files /var/lib/cni/networks/web/fd00:1::2",
+        "+ files /var/lib/catena/attachments/web/",
+    ] {
+        assert!(new.contains(part), "{part} is missing in\n{new}");
+    }
+    assert_eq!(new.matches("\"kind\":\"tbf\"").count(), 2, "both directions are shaped:\n{new}");
+}
+
+#[test]
 fn the_same_holds_where_a_runtime_executes_each_plugin() {
     for (name, list) in chains() {
         println!("{name}");
