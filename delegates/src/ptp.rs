@@ -116,6 +116,10 @@ impl Plugin<Node> for Ptp {
             enable_forwarding(&host, Family::of(ip.address.addr()))?;
         }
 
+        if ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
+            interface::settle(&host, &outside)?;
+        }
+
         conf.ip_masq_backend.note();
         let owner = owner(attachment);
         for element in elements_of(&conf, &result) {

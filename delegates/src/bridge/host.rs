@@ -101,8 +101,11 @@ fn create_bridge(node: &mut Undo<'_, '_>, host: &Net, conf: &Conf) -> Result<Lin
         Err(error) => return Err(error.into()),
     }
     let bridge = host.link().require(name)?;
-    let (name, index) = (name.clone(), bridge.index);
-    node.push(format!("bridge {name}"), move |node| delete_unused(node, &name, index));
+    let (undone, index) = (name.clone(), bridge.index);
+    node.push(format!("bridge {name}"), move |node| delete_unused(node, &undone, index));
+    // As for the host's end of the veth; its address is random, and nobody else's.
+    let accept_dad = Sysctl::conf(Family::V6, name, "accept_dad");
+    sysctl::write_host(&[Sysctl::wanted(accept_dad, "0")])?;
     Ok(bridge)
 }
 

@@ -104,8 +104,13 @@ pub(crate) fn attach<'c>(
         node.host()?.link().del(&undone)?;
         Ok(())
     });
-    // The host is no host on the container's link: it takes no routes from there.
-    sysctl::write_host(&[Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_ra"), "0")])?;
+    sysctl::write_host(&[
+        // The host takes no routes from the container.
+        Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_ra"), "0"),
+        // Without a link-local address the kernel solicits no neighbour, and nobody else can have it here: tried for
+        // duplicates, it would keep IPv6 from the container for a second or two.
+        Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_dad"), "0"),
+    ])?;
     let inside = container.net().link().require(&attachment.ifname)?;
     Ok(Attached { container, inside, host_name, host_mac })
 }
