@@ -35,6 +35,8 @@ enum Verb {
     Status(NetworkTarget),
     /// Print the versions of the CNI specification that are spoken, and of this binary.
     Version,
+    /// Try a network in a throw-away node, step by step, and prove that nothing is left.
+    Try(commands::try_::TryArgs),
     /// Put this binary and its plugins' names into a directory, also over a running version.
     Install(commands::install::InstallArgs),
 }
@@ -131,6 +133,7 @@ pub fn run() -> ExitCode {
         Verb::Gc(target) => commands::verbs::gc(&target),
         Verb::Status(target) => commands::verbs::status(&target),
         Verb::Version => commands::verbs::version(),
+        Verb::Try(args) => commands::try_::run(&args),
         Verb::Install(args) => commands::install::run(&args),
     };
     match outcome {

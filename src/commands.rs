@@ -1,4 +1,5 @@
 //! The tool's commands.
 
 pub mod install;
+pub mod try_;
 pub mod verbs;

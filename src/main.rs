@@ -9,6 +9,7 @@ mod logging;
 mod meta;
 mod output;
 mod plugin;
+mod trial;
 mod wiring;
 
 use std::{
