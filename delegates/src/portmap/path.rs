@@ -17,6 +17,9 @@ use crate::{
     node::Node,
 };
 
+/// The metric of the routes to `::1` beside the kernel's own, less the index of their interface: after it, which has 0.
+const LOOPBACK_METRIC: u32 = 2048;
+
 /// The node's interface towards the container: a bridge and the container's port of it, or the container's own link.
 pub(super) struct Path {
     link: Link,
@@ -88,7 +91,8 @@ impl Path {
     fn loopback(&self) -> Route {
         Route {
             table: Some(Route::TABLE_LOCAL),
-            priority: Some(2048),
+            // One for each interface: of two routes of one metric the kernel would look at the first only.
+            priority: Some(LOOPBACK_METRIC + self.link.index),
             local: true,
             ..Route::new(IpNet::V6(Ipv6Net::from(Ipv6Addr::LOCALHOST)), self.link.index)
         }
