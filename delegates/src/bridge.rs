@@ -21,7 +21,7 @@ use crate::{
         link::{Change, Link},
         sysctl::Family,
     },
-    node::{Container, Node, Undo, owner},
+    node::{Container, Elements, Node, Undo, owner},
 };
 
 use conf::Conf;
@@ -123,7 +123,8 @@ impl Plugin<Node> for Bridge {
     }
 
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
-        call.runner.ipam_gc(call, node)
+        call.runner.ipam_gc(call, node)?;
+        Elements::collect_policies(node.dirs())
     }
 
     fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {

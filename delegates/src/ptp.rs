@@ -22,7 +22,7 @@ use crate::{
     host_veth,
     interface::{self, Manner, MasqBackend, enable_forwarding, null_is_default, veth},
     net::{Net, Sysctl, addr::NewAddress, link::Link, route::Route, sysctl::Family},
-    node::{Node, Undo, owner},
+    node::{Elements, Node, Undo, owner},
 };
 
 /// The plugin.
@@ -144,7 +144,8 @@ impl Plugin<Node> for Ptp {
     }
 
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
-        call.runner.ipam_gc(call, node)
+        call.runner.ipam_gc(call, node)?;
+        Elements::collect_policies(node.dirs())
     }
 
     fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {

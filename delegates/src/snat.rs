@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use chain::{Attachment, Call, CniResult, Error, Plugin, PluginConf, Result};
+use chain::{Attachment, Call, CniResult, Error, NetworkCall, Plugin, PluginConf, Result};
 use ipnet::IpNet;
 use nft_templates::{Action, Element, Policy};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::{
     chained::{own_ips, prev_result},
     interface::{self, Findings},
-    node::{Node, owner},
+    node::{Elements, Node, owner},
 };
 
 /// The plugin. Its result is the one it was given.
@@ -113,6 +113,10 @@ impl Plugin<Node> for Snat {
         let mut findings = Findings::default();
         findings.elements(node, elements, &owner(call.attachment))?;
         findings.verdict()
+    }
+
+    fn gc(&self, _call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        Elements::collect_policies(node.dirs())
     }
 }
 

@@ -52,6 +52,20 @@ impl Elements {
         open(dirs)?.held().map_err(into_error)
     }
 
+    /// GC: removes the policies of egress that no element leads to any more. DEL of the last container of a policy does
+    /// so itself, but not where somebody else took the element away.
+    pub fn collect_policies(dirs: &Dirs) -> Result<()> {
+        match Ruleset::open(&lock(dirs)).and_then(|mut rules| rules.collect_unused_policies()) {
+            Ok(count) => {
+                tracing::debug!(count, "unused policies removed");
+                Ok(())
+            }
+            // A kernel without nf_tables holds nothing that could be left.
+            Err(nft_templates::Error::NoNfTables(_)) => Ok(()),
+            Err(error) => Err(into_error(error)),
+        }
+    }
+
     pub(super) fn commit(&mut self, dirs: &Dirs) -> Result<()> {
         let Self { transaction, removed, purged } = std::mem::take(self);
         if transaction.is_empty() && purged.is_empty() {
