@@ -38,18 +38,25 @@ fn with_ranges(ranges: Value) -> Value {
 
 /// Expects each to be refused with the node and the container as they were.
 #[track_caller]
-fn refused(cases: &[Case], capabilities: &Value) {
+fn refused(cases: &[Case]) {
+    let with_none: Vec<_> = cases.iter().map(|case| (case, json!({}))).collect();
+    refused_with(&with_none);
+}
+
+/// The same with capability arguments.
+#[track_caller]
+fn refused_with(cases: &[(&Case, Value)]) {
     let node = Node::new();
     let c1 = node.container("c1");
-    let catena = Catena::new(&node, CATENA).cap_args(capabilities);
     // The bridge and the table, which stay, are there before.
     let good = changed(|_| ());
     let usual = Catena::new(&node, CATENA).cap_args(&port_and_rates(8080));
     usual.add(&good, &c1);
     usual.del(&good, &c1);
     let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
-    for (list, code, parts) in cases {
-        eprintln!("{list}");
+    for ((list, code, parts), capabilities) in cases {
+        eprintln!("{list} {capabilities}");
+        let catena = Catena::new(&node, CATENA).cap_args(capabilities);
         let output = PluginOutput::from(catena.try_add(list, &c1));
         assert_eq!(output.error_code(), *code, "{output}");
         let text = output.error_text();
@@ -66,28 +73,21 @@ fn refused(cases: &[Case], capabilities: &Value) {
 
 #[test]
 fn a_network_that_is_no_network_is_refused() {
-    refused(
-        &[
-            (json!([]), 6, &["not a JSON object"]),
-            (
-                json!({ "cniVersion": "1.1.0", "plugins": [] }),
-                7,
-                &["no \"name\"", "must name the network"],
-            ),
-            (changed(|list| list["plugins"] = json!([])), 7, &["plugins"]),
-            (changed(|list| list["plugins"] = json!({})), 6, &["plugins must be a list"]),
-            (changed(|list| list["plugins"][1] = json!(7)), 6, &["plugin 2"]),
-            (changed(|list| list["plugins"][1] = json!({})), 7, &["plugin 2", "type"]),
-            (
-                changed(|list| list["cniVersion"] = json!("9.0.0")),
-                1,
-                &["9.0.0", "0.4.0, 1.0.0, 1.1.0"],
-            ),
-            (changed(|list| list["cniVersion"] = json!(1)), 6, &["cniVersion is 1", "string"]),
-            (changed(|list| list["disableCheck"] = json!("maybe")), 6, &["disableCheck", "maybe"]),
-        ],
-        &json!({}),
-    );
+    refused(&[
+        (json!([]), 6, &["not a JSON object"]),
+        (
+            json!({ "cniVersion": "1.1.0", "plugins": [] }),
+            7,
+            &["no \"name\"", "must name the network"],
+        ),
+        (changed(|list| list["plugins"] = json!([])), 7, &["plugins"]),
+        (changed(|list| list["plugins"] = json!({})), 6, &["plugins must be a list"]),
+        (changed(|list| list["plugins"][1] = json!(7)), 6, &["plugin 2"]),
+        (changed(|list| list["plugins"][1] = json!({})), 7, &["plugin 2", "type"]),
+        (changed(|list| list["cniVersion"] = json!("9.0.0")), 1, &["9.0.0", "0.4.0, 1.0.0, 1.1.0"]),
+        (changed(|list| list["cniVersion"] = json!(1)), 6, &["cniVersion is 1", "string"]),
+        (changed(|list| list["disableCheck"] = json!("maybe")), 6, &["disableCheck", "maybe"]),
+    ]);
 }
 
 #[test]
@@ -115,73 +115,72 @@ fn networks_and_plugins_whose_names_could_be_paths_are_refused() {
             &["network name", "letter or digit"],
         ));
     }
-    refused(&cases, &json!({}));
+    refused(&cases);
 }
 
 #[test]
 fn ranges_that_cannot_be_are_refused() {
     let range = |start: &str, end: &str| json!([[{ "subnet": "10.1.0.0/24", "rangeStart": start, "rangeEnd": end }]]);
-    refused(
-        &[
-            (with_ranges(range("10.1.0.90", "10.1.0.10")), 7, &["10.1.0.90", "10.1.0.10"]),
-            (with_ranges(range("10.1.0.10", "10.2.0.10")), 7, &["10.2.0.10", "10.1.0.0/24"]),
-            (
-                with_ranges(
-                    json!([[{ "subnet": "10.1.0.0/24" }], [{ "subnet": "10.1.0.128/25" }]]),
-                ),
-                7,
-                &["overlap", "10.1.0.128/25"],
+    refused(&[
+        (with_ranges(range("10.1.0.90", "10.1.0.10")), 7, &["10.1.0.90", "10.1.0.10"]),
+        (with_ranges(range("10.1.0.10", "10.2.0.10")), 7, &["10.2.0.10", "10.1.0.0/24"]),
+        (
+            with_ranges(json!([[{ "subnet": "10.1.0.0/24" }], [{ "subnet": "10.1.0.128/25" }]])),
+            7,
+            &["overlap", "10.1.0.128/25"],
+        ),
+        (
+            with_ranges(json!([[{ "subnet": "10.1.0.0/24" }, { "subnet": "10.1.0.0/25" }]])),
+            7,
+            &["overlap"],
+        ),
+        (
+            with_ranges(json!([[{ "subnet": "10.1.0.0/24" }, { "subnet": "fd00:1::/64" }]])),
+            7,
+            &["10.1.0.0/24", "fd00:1::/64"],
+        ),
+        (with_ranges(json!([[{ "subnet": "10.1.0.7/24" }]])), 7, &["host bits", "10.1.0.0/24"]),
+        (with_ranges(json!([[{ "subnet": "10.1.0.0/31" }]])), 7, &["10.1.0.0/31"]),
+        (with_ranges(json!([[{ "subnet": "10.1.0.0/33" }]])), 6, &["10.1.0.0/33", "10.1.0.0/24"]),
+        (with_ranges(json!([])), 7, &["range"]),
+        (
+            with_bridge(
+                json!({ "ipam": { "type": "static", "addresses": [{ "address": "10.1.0.7" }] } }),
             ),
-            (
-                with_ranges(json!([[{ "subnet": "10.1.0.0/24" }, { "subnet": "10.1.0.0/25" }]])),
-                7,
-                &["overlap"],
-            ),
-            (
-                with_ranges(json!([[{ "subnet": "10.1.0.0/24" }, { "subnet": "fd00:1::/64" }]])),
-                7,
-                &["10.1.0.0/24", "fd00:1::/64"],
-            ),
-            (with_ranges(json!([[{ "subnet": "10.1.0.7/24" }]])), 7, &["host bits", "10.1.0.0/24"]),
-            (with_ranges(json!([[{ "subnet": "10.1.0.0/31" }]])), 7, &["10.1.0.0/31"]),
-            (
-                with_ranges(json!([[{ "subnet": "10.1.0.0/33" }]])),
-                6,
-                &["10.1.0.0/33", "10.1.0.0/24"],
-            ),
-            (with_ranges(json!([])), 7, &["range"]),
-            (
-                with_bridge(
-                    json!({ "ipam": { "type": "static", "addresses": [{ "address": "10.1.0.7" }] } }),
-                ),
-                7,
-                &["10.1.0.7", "/"],
-            ),
-        ],
-        &json!({}),
-    );
+            7,
+            &["10.1.0.7", "/"],
+        ),
+    ]);
 }
 
 #[test]
 fn ports_that_cannot_be_are_refused() {
-    for (mapping, parts) in [
-        (json!({ "hostPort": 65536, "containerPort": 80 }), ["hostPort 65536", "1 to 65535"]),
-        (json!({ "hostPort": 0, "containerPort": 80 }), ["hostPort 0", "1 to 65535"]),
-        (json!({ "hostPort": -1, "containerPort": 80 }), ["hostPort -1", "1 to 65535"]),
-        (json!({ "hostPort": 80 }), ["containerPort 0", "1 to 65535"]),
-        (json!({ "hostPort": 80, "containerPort": 70000 }), ["containerPort 70000", "1 to 65535"]),
-        (
-            json!({ "hostPort": 80, "containerPort": 80, "protocol": "icmp" }),
-            ["\"icmp\"", "tcp, udp or sctp"],
-        ),
-        (
-            json!({ "hostPort": 80, "containerPort": 80, "hostIP": "10.1" }),
-            ["\"10.1\"", "IP address"],
-        ),
-    ] {
-        let parts: &'static [&'static str] = Box::leak(Box::new(parts));
-        refused(&[(changed(|_| ()), 7, parts)], &json!({ "portMappings": [mapping] }));
+    fn with_port(mapping: Value, parts: &'static [&'static str]) -> (Case, Value) {
+        ((changed(|_| ()), 7, parts), json!({ "portMappings": [mapping] }))
     }
+    let cases: [(Case, Value); 7] = [
+        with_port(
+            json!({ "hostPort": 65536, "containerPort": 80 }),
+            &["hostPort 65536", "1 to 65535"],
+        ),
+        with_port(json!({ "hostPort": 0, "containerPort": 80 }), &["hostPort 0", "1 to 65535"]),
+        with_port(json!({ "hostPort": -1, "containerPort": 80 }), &["hostPort -1", "1 to 65535"]),
+        with_port(json!({ "hostPort": 80 }), &["containerPort 0", "1 to 65535"]),
+        with_port(
+            json!({ "hostPort": 80, "containerPort": 70000 }),
+            &["containerPort 70000", "1 to 65535"],
+        ),
+        with_port(
+            json!({ "hostPort": 80, "containerPort": 80, "protocol": "icmp" }),
+            &["\"icmp\"", "tcp, udp or sctp"],
+        ),
+        with_port(
+            json!({ "hostPort": 80, "containerPort": 80, "hostIP": "10.1" }),
+            &["\"10.1\"", "IP address"],
+        ),
+    ];
+    let cases: Vec<_> = cases.iter().map(|(case, args)| (case, args.clone())).collect();
+    refused_with(&cases);
 }
 
 #[test]
@@ -192,72 +191,61 @@ fn rates_that_cannot_be_are_refused() {
             list["plugins"][1]["type"] = json!("bandwidth");
         })
     };
-    refused(
-        &[
-            (
-                with_rates(json!({ "ingressBurst": 8000 })),
-                7,
-                &["ingressBurst is 8000", "no ingressRate"],
-            ),
-            (
-                with_rates(json!({ "egressBurst": 8000 })),
-                7,
-                &["egressBurst is 8000", "no egressRate"],
-            ),
-            (with_rates(json!({ "ingressRate": 7, "ingressBurst": 8 })), 7, &["ingressRate is 7"]),
-            (with_rates(json!({ "egressRate": -1, "egressBurst": 8 })), 6, &["egressRate", "-1"]),
-            (with_rates(json!({ "ingressRate": "1M" })), 6, &["ingressRate", "1M"]),
-        ],
-        &json!({}),
-    );
+    refused(&[
+        (
+            with_rates(json!({ "ingressBurst": 8000 })),
+            7,
+            &["ingressBurst is 8000", "no ingressRate"],
+        ),
+        (with_rates(json!({ "egressBurst": 8000 })), 7, &["egressBurst is 8000", "no egressRate"]),
+        (with_rates(json!({ "ingressRate": 7, "ingressBurst": 8 })), 7, &["ingressRate is 7"]),
+        (with_rates(json!({ "egressRate": -1, "egressBurst": 8 })), 6, &["egressRate", "-1"]),
+        (with_rates(json!({ "ingressRate": "1M" })), 6, &["ingressRate", "1M"]),
+    ]);
 }
 
 #[test]
 fn options_that_exclude_each_other_or_are_not_known_are_refused() {
-    refused(
-        &[
-            (
-                with_bridge(json!({ "hairpinMode": true, "promiscMode": true })),
-                7,
-                &["hairpinMode", "promiscMode"],
-            ),
-            (
-                with_bridge(json!({ "disableContainerInterface": true })),
-                7,
-                &["disableContainerInterface", "ipam"],
-            ),
-            (with_bridge(json!({ "mtu": -1 })), 6, &["mtu", "-1"]),
-            (with_bridge(json!({ "isGateway": "yes" })), 6, &["isGateway"]),
-            (changed(|list| list["plugins"][1]["masqAll"] = json!(true)), 2, &["masqAll"]),
-            (
-                changed(|list| {
-                    list["plugins"][1] =
-                        json!({ "type": "snat", "nonMasqueradeCIDRs": ["10.0.0.0"] })
-                }),
-                6,
-                &["nonMasqueradeCIDRs"],
-            ),
-            (
-                changed(|list| {
-                    list["plugins"][1] =
-                        json!({ "type": "snat", "sourceAddress": ["192.0.2.1", "192.0.2.2"] })
-                }),
-                7,
-                &["192.0.2.2", "one for each family"],
-            ),
-            (
-                changed(|list| drop(list["plugins"].as_array_mut().unwrap().remove(0))),
-                7,
-                &["portmap", "prevResult"],
-            ),
-            (
-                changed(|list| list["plugins"][1] = json!({ "type": "catena" })),
-                7,
-                &["plugins", "clusterNetwork"],
-            ),
-        ],
-        &json!({}),
-    );
+    refused(&[
+        (
+            with_bridge(json!({ "hairpinMode": true, "promiscMode": true })),
+            7,
+            &["hairpinMode", "promiscMode"],
+        ),
+        (
+            with_bridge(json!({ "disableContainerInterface": true })),
+            7,
+            &["disableContainerInterface", "ipam"],
+        ),
+        (with_bridge(json!({ "mtu": -1 })), 6, &["mtu", "-1"]),
+        (with_bridge(json!({ "isGateway": "yes" })), 6, &["isGateway"]),
+        (changed(|list| list["plugins"][1]["masqAll"] = json!(true)), 2, &["masqAll"]),
+        (
+            changed(|list| {
+                list["plugins"][1] = json!({ "type": "snat", "nonMasqueradeCIDRs": ["10.0.0.0"] })
+            }),
+            6,
+            &["nonMasqueradeCIDRs"],
+        ),
+        (
+            changed(|list| {
+                list["plugins"][1] =
+                    json!({ "type": "snat", "sourceAddress": ["192.0.2.1", "192.0.2.2"] })
+            }),
+            7,
+            &["192.0.2.2", "one for each family"],
+        ),
+        (
+            changed(|list| drop(list["plugins"].as_array_mut().unwrap().remove(0))),
+            7,
+            &["portmap", "prevResult"],
+        ),
+        (
+            changed(|list| list["plugins"][1] = json!({ "type": "catena" })),
+            7,
+            &["plugins", "clusterNetwork"],
+        ),
+    ]);
 }
 
 #[test]
