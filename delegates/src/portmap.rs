@@ -7,6 +7,8 @@
 
 mod conf;
 mod path;
+#[cfg(test)]
+mod tests;
 
 use chain::{Attachment, Call, CniResult, Error, Plugin, PluginConf, Result};
 use ipnet::IpNet;

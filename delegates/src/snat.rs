@@ -128,3 +128,81 @@ pub fn elements(
 ) -> Result<Vec<Element>> {
     Ok(Conf::of(conf)?.elements(attachment, result))
 }
+
+#[cfg(test)]
+mod tests {
+    use chain::CniArgs;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of(more: &Value) -> Result<Vec<Element>> {
+        let mut conf = json!({ "cniVersion": "1.1.0", "name": "web", "type": "snat" });
+        for (key, value) in more.as_object().unwrap() {
+            conf[key] = value.clone();
+        }
+        let Value::Object(conf) = conf else { unreachable!() };
+        let attachment = Attachment {
+            network: "web".to_owned(),
+            container_id: "c1".to_owned(),
+            ifname: "eth0".to_owned(),
+            netns: None,
+            args: CniArgs::default(),
+        };
+        let result = json!({ "ips": [{ "address": "10.1.0.2/24" }, { "address": "fd00::2/64" }] });
+        let result = serde_json::from_value(result).unwrap();
+        elements(&PluginConf::from_object(conf)?, &attachment, &result)
+    }
+
+    fn texts(elements: &[Element]) -> Vec<String> {
+        let text = |element: &Element| match element {
+            Element::Egress { source, policy } => {
+                let excluded: Vec<_> = policy.excluded.iter().map(ToString::to_string).collect();
+                format!("{source}: {:?} but {}", policy.action, excluded.join(" "))
+            }
+            other => panic!("{other}"),
+        };
+        elements.iter().map(text).collect()
+    }
+
+    #[test]
+    fn each_address_leaves_as_its_family_is_configured() {
+        let conf = json!({ "nonMasqueradeCIDRs": ["10.7.0.9/16", "fd07::/16"], "sourceAddress": "192.0.2.7" });
+        let excluded = "10.7.0.0/16 fd07::/16 10.1.0.0/24 fd00::/64";
+        assert_eq!(
+            texts(&of(&conf).unwrap()),
+            [
+                format!("10.1.0.2: Snat(192.0.2.7) but {excluded}"),
+                format!("fd00::2: Masquerade but {excluded}"),
+            ]
+        );
+        let own = "10.1.0.0/24 fd00::/64";
+        assert_eq!(
+            texts(&of(&json!({})).unwrap()),
+            [format!("10.1.0.2: Masquerade but {own}"), format!("fd00::2: Masquerade but {own}")],
+            "a network's own subnets are never masqueraded"
+        );
+        let conf = json!({ "sourceAddress": ["2001:db8::7", "192.0.2.7"] });
+        let elements = texts(&of(&conf).unwrap());
+        assert!(elements[0].contains("Snat(192.0.2.7)"), "{elements:?}");
+        assert!(elements[1].contains("Snat(2001:db8::7)"), "{elements:?}");
+    }
+
+    #[test]
+    fn errors_name_the_value() {
+        for (conf, message) in [
+            (json!({ "nonMasqueradeCIDRs": ["10.0.0.0/33"] }), "nonMasqueradeCIDRs[0]"),
+            (json!({ "sourceAddress": "here" }), "expected an IP address or a list of them"),
+            (json!({ "sourceAddress": "0.0.0.0" }), "sourceAddress 0.0.0.0 cannot be answered to"),
+            (json!({ "sourceAddress": "::1" }), "sourceAddress ::1 cannot be answered to"),
+            (
+                json!({ "sourceAddress": "224.0.0.1" }),
+                "sourceAddress 224.0.0.1 cannot be answered to",
+            ),
+            (json!({ "sourceAddress": ["192.0.2.1", "192.0.2.2"] }), "give one for each family"),
+        ] {
+            let error = of(&conf).unwrap_err();
+            assert!(error.msg.contains(message), "{error}");
+        }
+    }
+}
