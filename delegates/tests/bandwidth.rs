@@ -56,14 +56,14 @@ fn both_directions_are_shaped_as_asked_and_the_rest_is_as_before() {
     pod.del(&mut node, &conf, History::Unknown).unwrap();
 }
 
-/// A sender that has to wait for the processor is slower than its limit; that happens on a busy machine, but not
-/// each time.
+/// On a busy machine a sender that had to wait for the processor is slower than its limit, and what has waited behind a
+/// lost segment arrives all at once; but not each time.
+#[track_caller]
 fn runs_at(asked: f64, mut measured: impl FnMut() -> f64) {
     let mut rates = Vec::new();
     while rates.len() < 3 {
         let rate = measured();
-        assert!(rate < asked * 1.1, "{rate} Mbit/s of {asked}");
-        if rate > asked * 0.9 {
+        if (asked * 0.9..asked * 1.1).contains(&rate) {
             return;
         }
         rates.push(rate);
@@ -91,9 +91,10 @@ fn tcp_runs_at_the_asked_rate_in_both_directions() {
         pod.check(&mut node, &conf).unwrap();
 
         // At a low rate TCP takes longer to find it.
-        let skip = Duration::from_millis(if mbit < 10 { 1200 } else { 400 });
+        let (skip, window) = if mbit < 10 { (1200, 3000) } else { (400, 1500) };
+        let (skip, window) = (Duration::from_millis(skip), Duration::from_millis(window));
         let skip_bytes = mbit * 1_000_000 / 8 / 10;
-        let measure = Measure { skip_bytes, skip, ..Measure::default() };
+        let measure = Measure { skip_bytes, skip, window, in_flight: None };
         let port = 5201;
         let inside = Sink::start(&pod.container, port);
         let outside = Sink::start(&outer, port);
