@@ -145,8 +145,8 @@ impl Node {
         let conntrack = Conntrack::host(&self.runtime()?)?;
         let host = self.host()?;
         for flush in &flushes {
-            let count = conntrack.flush(flush, &host)?;
-            tracing::debug!(?flush, count, "tracked connections forgotten");
+            conntrack.flush(flush, &host)?;
+            tracing::debug!(?flush, "tracked connections forgotten");
         }
         Ok(())
     }

@@ -85,7 +85,12 @@ fn main() {
                 );
             let timed = [
                 time(|| runtime.add(&attachment).map(drop)),
-                time(|| runtime.check(&attachment)),
+                // Debian's portmap 1.1.1 finds fault with every container that has no IPv6.
+                time(|| match runtime.check_each(&attachment).as_slice() {
+                    [] => Ok(()),
+                    [only] if *index == 0 && only.plugin == "portmap" => Ok(()),
+                    [first, ..] => Err(first.clone()),
+                }),
                 time(|| runtime.del(&attachment)),
             ];
             // The first round makes the bridge and loads the ruleset.

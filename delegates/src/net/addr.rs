@@ -87,6 +87,12 @@ impl Addresses<'_> {
         Ok(addresses)
     }
 
+    /// The addresses of all devices, of one family.
+    pub fn all(&self, v6: bool) -> Result<Vec<Address>> {
+        self.list_family(0, if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet })
+    }
+
+    /// An index of 0 means all devices.
     fn list_family(&self, index: u32, family: AddressFamily) -> Result<Vec<Address>> {
         let mut message = AddressMessage::default();
         message.header.family = family;

@@ -128,6 +128,15 @@ impl<'n> Runtime<'n> {
         Ok(())
     }
 
+    /// CHECK of each plugin in order, also after one that fails; the failures.
+    pub fn check_each(&self, attachment: &Attachment) -> Vec<PluginFailure> {
+        let result = self.cached(attachment);
+        self.chain()
+            .iter()
+            .filter_map(|plugin| self.exec("CHECK", attachment, plugin, result.as_ref()).err())
+            .collect()
+    }
+
     /// DEL of each plugin in reverse order, with the result of ADD if there is one.
     ///
     /// # Errors
