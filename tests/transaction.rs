@@ -236,7 +236,7 @@ fn an_attachment_that_lives_is_not_added_again() {
     assert_eq!(code, 999);
     assert!(text.contains("has interface eth0 on network web already"), "{text}");
     assert!(text.contains("DEL it first"), "{text}");
-    assert_same(&added, &node.snapshot(), &Shared::none());
+    assert_same(&added, &node.snapshot(), &Shared::none().device("cni0"));
     assert_same(&inside, &Snapshot::of(&c1), &Shared::none());
     catena.check(&list, &c1);
     catena.del(&list, &c1);

@@ -2,6 +2,7 @@
 
 mod diff;
 mod listings;
+mod settle;
 mod shared;
 mod volatile;
 
@@ -24,7 +25,7 @@ pub(crate) type Section = BTreeMap<String, Value>;
 /// also the files below `/var/lib/cni`, `/var/lib/catena` and `/run/catena`.
 ///
 /// Fields that change by themselves (counters, timers, handles, what a bridge derives from its
-/// ports) are left out.
+/// ports) are left out, and what it does with a new link by itself is awaited.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
     sections: BTreeMap<&'static str, Section>,

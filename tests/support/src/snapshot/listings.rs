@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Section, volatile};
+use super::{Section, settle::settle, volatile};
 use crate::netns::Netns;
 
 /// Global controls that network plugins set; those of a device go with it.
@@ -24,6 +24,7 @@ const SYSCTLS: [&str; 7] = [
 const STATE_DIRS: [&str; 3] = ["/var/lib/cni", "/var/lib/catena", "/run/catena"];
 
 pub(super) fn of_netns(netns: &Netns) -> BTreeMap<&'static str, Section> {
+    settle(netns);
     let links = list(netns, &["ip", "-j", "-d", "link"]);
     let qdiscs = list(netns, &["tc", "-j", "qdisc"]);
     BTreeMap::from([

@@ -1,0 +1,42 @@
+//! What the kernel does with new links by itself, some time after a command has returned.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::netns::Netns;
+
+/// Long enough for duplicate address detection (1 s, after a random delay of up to 1 s).
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Awaits that each veth that is up has its link-local address, and that it is past duplicate address detection: then its
+/// routes are there, too. Bridges are not waited for.
+///
+/// Gives up without a word: a link may be such that this never comes.
+pub(super) fn settle(netns: &Netns) {
+    let start = Instant::now();
+    while !is_settled(netns) && start.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn is_settled(netns: &Netns) -> bool {
+    let links = netns.json(["ip", "-j", "-d", "addr", "show", "up", "type", "veth"]);
+    let settled = |link: &Value| {
+        let Some(name) = link["ifname"].as_str() else { return true };
+        let flags = link["flags"].as_array().into_iter().flatten();
+        if !flags.into_iter().any(|flag| flag == "LOWER_UP") {
+            return true;
+        }
+        let addresses = link["addr_info"].as_array().into_iter().flatten();
+        let addresses: Vec<_> = addresses.filter(|address| address["family"] == "inet6").collect();
+        if addresses.iter().any(|address| address["tentative"] == true) {
+            return false;
+        }
+        addresses.iter().any(|address| address["scope"] == "link")
+            || link["inet6_addr_gen_mode"] == "none"
+            || netns.sysctl(&format!("ipv6/conf/{name}/disable_ipv6")) == "1"
+    };
+    links.as_array().is_none_or(|links| links.iter().all(settled))
+}
