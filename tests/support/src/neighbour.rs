@@ -79,7 +79,9 @@ impl Neighbour {
     /// Gives it one more address (a CIDR, for instance `198.51.100.7/32`), one that the node
     /// reaches through it only where it's the [uplink](crate::Node::uplink).
     pub fn with_address(self, cidr: &str) -> Self {
-        self.ip(&format!("addr add {cidr} dev lo\n"));
+        // Without duplicate address detection it can be used at once.
+        let nodad = if cidr.contains(':') { "nodad" } else { "" };
+        self.ip(&format!("addr add {cidr} dev lo {nodad}\n"));
         self
     }
 }
