@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::thread;
 
-use testnode::{Netns, UdpClient, UdpServer};
+use serde_json::json;
+use testnode::{Netns, Pod, UdpClient, UdpServer};
 
 use crate::{LOCALHOST, Setting, both, node_at, port, ports};
 
 in_each_setting! {
     datagrams_are_answered
     a_datagram_client_follows_its_port_to_another_pod
+    a_datagram_client_is_not_led_to_the_next_pod_with_the_address
     flows_of_others_are_left_alone
 }
 
@@ -74,6 +76,33 @@ fn a_datagram_client_follows_its_port_to_another_pod(setting: Setting) {
             assert_eq!(client.answer((*address, 5353)).text, "second");
         }
     }
+}
+
+/// The port is gone with its pod; the address may soon belong to a pod that nobody outside is to
+/// reach.
+fn a_datagram_client_is_not_led_to_the_next_pod_with_the_address(setting: Setting) {
+    let (node, outside) = setting.node();
+    let network = setting.network(&node, "dns", 1);
+    let serve = |pod: &Pod<'_>, text: &str| {
+        [pod.v4(), pod.v6()].map(|a| UdpServer::start_at(pod, (a, 53).into(), text))
+    };
+    let pod = network.pod_with("pod", &ports([port("udp", 5353, 53)]));
+    let _servers = serve(&pod, "pod");
+    let clients = [
+        (UdpClient::v4(&outside, 0), outside.node_v4()),
+        (UdpClient::v6(&outside, 0), outside.node_v6()),
+    ];
+    for (client, address) in &clients {
+        assert_eq!(client.answer((*address, 5353)).text, "pod");
+    }
+    let addresses = [format!("{}/24", pod.v4()), format!("{}/64", pod.v6())];
+    pod.del();
+    let heir = network.pod_with("heir", &json!({ "ips": addresses }));
+    let heirs_servers = serve(&heir, "heir");
+    for (client, address) in &clients {
+        client.ask((*address, 5353)).unwrap_err();
+    }
+    assert!(heirs_servers.iter().all(|server| server.peers().is_empty()));
 }
 
 /// Flows to other hosts may have the same port: flushing these would cut everyone's DNS.

@@ -86,7 +86,8 @@ impl Setting {
             "ranges": ranges,
             "routes": [{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]
         });
-        let mut interface = json!({ "type": self.plugin, "ipam": ipam });
+        let mut interface =
+            json!({ "type": self.plugin, "ipam": ipam, "capabilities": { "ips": true } });
         if self.plugin == "bridge" {
             interface["bridge"] = json!(format!("cni{number}"));
             interface["isGateway"] = json!(true);
