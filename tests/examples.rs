@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use testnode::conf::port_and_rates;
+use testnode::conf::{port_and_rates, values};
 use testnode::{
     Attachment, Catena, HttpServer, Node, Plugins, Runtime, Shared, Snapshot, assert_same,
     http_get, links,
@@ -26,18 +26,6 @@ fn examples() -> Vec<(PathBuf, Value)> {
         (file, list)
     };
     files.into_iter().map(read).collect()
-}
-
-/// All values of this key, however deep.
-fn values<'v>(json: &'v Value, key: &str) -> Vec<&'v str> {
-    match json {
-        Value::Object(fields) => {
-            let own = fields.get(key).and_then(Value::as_str);
-            own.into_iter().chain(fields.values().flat_map(|value| values(value, key))).collect()
-        }
-        Value::Array(items) => items.iter().flat_map(|item| values(item, key)).collect(),
-        _ => Vec::new(),
-    }
 }
 
 fn shared(list: &Value) -> Shared {

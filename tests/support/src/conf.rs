@@ -46,3 +46,15 @@ pub fn port_and_rates(host_port: u16) -> Value {
         }
     })
 }
+
+/// All strings that stand under this key, however deep.
+pub fn values<'v>(json: &'v Value, key: &str) -> Vec<&'v str> {
+    match json {
+        Value::Object(fields) => {
+            let own = fields.get(key).and_then(Value::as_str);
+            own.into_iter().chain(fields.values().flat_map(|value| values(value, key))).collect()
+        }
+        Value::Array(items) => items.iter().flat_map(|item| values(item, key)).collect(),
+        _ => Vec::new(),
+    }
+}
