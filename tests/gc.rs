@@ -148,6 +148,17 @@ fn leases_of_the_reference_plugin_without_an_attachment_are_released() {
 }
 
 #[test]
+fn without_a_word_about_who_stays_what_has_no_record_is_left_alone() {
+    let node = Node::new();
+    node.write("/var/lib/cni/networks/web/10.1.0.7", "someone\r\neth0");
+    let catena = Catena::new(&node, CATENA);
+    catena.gc(&web(), &[]).success();
+    assert!(lease("web", "10.1.0.7"));
+    catena.gc(&web(), &["--keep", "someone-else/eth0"]).success();
+    assert!(!lease("web", "10.1.0.7"));
+}
+
+#[test]
 fn an_attachment_that_is_being_made_is_left_to_whoever_makes_it() {
     let node = Node::new();
     let scripts = Scripts::new(&node);

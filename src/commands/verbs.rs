@@ -52,14 +52,19 @@ pub fn check(target: &Target) -> Result<()> {
 /// `catena gc`.
 pub fn gc(target: &GcTarget) -> Result<()> {
     let list = target.network.load()?;
-    let mut valid =
-        target.keep.iter().map(|text| attachment_to_keep(text)).collect::<Result<Vec<_>>>()?;
+    let keep = target.keep.iter().map(|text| attachment_to_keep(text));
+    let keep = keep.collect::<Result<Vec<_>>>()?;
+    if list.disable_gc {
+        return Ok(());
+    }
     wiring::with_executor(Key::CHAIN, target.network.path(), |executor, node| {
         if target.keep.is_empty() && !target.all {
-            // With nothing said, what a person wants to be rid of is what no longer has a namespace.
-            valid = live_attachments(&executor.records, &list.name)?;
+            // With nothing said, what a person wants to be rid of is what no longer has a namespace. Plugins are not
+            // asked: to them everything without a record of ours would belong to nobody.
+            let live = live_attachments(&executor.records, &list.name)?;
+            return executor.gc_records(&list.name, &live, None, node);
         }
-        executor.gc(&list.name, &list, &valid, None, node)
+        executor.gc(&list.name, &list, &keep, None, node)
     })
 }
 

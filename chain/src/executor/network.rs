@@ -41,7 +41,9 @@ impl<N: Node> Executor<'_, N> {
         Error::join(errors).map_or(Ok(()), Err)
     }
 
-    fn gc_records(
+    /// The part of GC that needs no plugin's own knowledge: DELs each recorded attachment of the network that is not
+    /// valid. What has no record, such as a lease of another implementation's, is not looked at.
+    pub fn gc_records(
         &self,
         network: &str,
         valid: &[ValidAttachment],
