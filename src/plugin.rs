@@ -17,7 +17,7 @@ const MAX_STDIN: u64 = 16 << 20;
 
 /// Serves one call as the plugin of this type.
 pub fn run(kind: &'static str) -> ExitCode {
-    let Some(command) = env::var_os("CNI_COMMAND") else {
+    let Some(command) = env::var_os("CNI_COMMAND").filter(|command| !command.is_empty()) else {
         let versions: Vec<_> = supported(kind).iter().map(|version| version.as_str()).collect();
         eprintln!("CNI {kind} plugin catena {}", env!("CARGO_PKG_VERSION"));
         eprintln!("CNI protocol versions supported: {}", versions.join(", "));
@@ -74,7 +74,8 @@ fn serve(kind: &'static str, command: &str, version: &mut Version) -> Result<Opt
     }
 
     let network = stdin.conf.name.clone();
-    wiring::with_executor(kind, environment.path.clone(), |executor, node| {
+    let plugin = Some((kind, &stdin.conf));
+    wiring::with_executor(plugin, environment.path.clone(), |executor, node| {
         // DEL works from the record alone, also where the network that the configuration names is gone.
         let list = || {
             if kind == meta::KIND {

@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use chain::{Dirs, Error, Executor, Limits, Plugin, Registry, Result, Runner, Version};
+use chain::{Dirs, Error, Executor, Limits, Plugin, PluginConf, Registry, Result, Runner, Version};
 use delegates::Node;
 
 use crate::meta::Meta;
@@ -51,9 +51,9 @@ fn limits() -> Result<Limits> {
 
 /// Runs `work` with an executor for attachments of this scope and the node's shared context.
 ///
-/// `scope` tells apart who keeps the record: the type under which a runtime ran this binary, or [`chain::Key::CHAIN`].
+/// `plugin` is the type under which a runtime ran this binary, and its configuration; `None` for a chain.
 pub fn with_executor<T>(
-    scope: &str,
+    plugin: Option<(&str, &PluginConf)>,
     path: Vec<PathBuf>,
     work: impl FnOnce(&Executor<'_, Node>, &mut Node) -> Result<T>,
 ) -> Result<T> {
@@ -62,7 +62,11 @@ pub fn with_executor<T>(
     let dirs = dirs();
     let executor = Executor::new(&registry, path, &dirs);
     let runner = Runner { limits: limits()?, ..executor.runner };
-    let executor = Executor { runner, scope: scope.to_owned(), ..executor };
+    let executor = Executor { runner, ..executor };
+    let executor = match plugin {
+        Some((kind, conf)) => executor.of_plugin(kind, conf),
+        None => executor,
+    };
     let mut node = Node::with_dirs(dirs);
     work(&executor, &mut node)
 }

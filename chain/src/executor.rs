@@ -2,6 +2,7 @@
 
 mod add;
 mod del;
+mod instance;
 mod network;
 mod step;
 #[cfg(test)]
@@ -27,6 +28,8 @@ pub struct Executor<'a, N> {
     /// Whose records these are: [`Key::CHAIN`] for a chain that is run as a runtime does; where a runtime ran a single
     /// plugin of ours, its type.
     pub scope: String,
+    /// Which of several plugins of that type it is (see [`Executor::of_plugin`]); empty for a chain.
+    pub instance: String,
 }
 
 /// What a verb is to do for one attachment.
@@ -50,6 +53,7 @@ impl<'a, N: Node> Executor<'a, N> {
             runner: Runner::new(registry, path),
             records: Records::open(dirs),
             scope: Key::CHAIN.to_owned(),
+            instance: String::new(),
         }
     }
 
@@ -68,7 +72,10 @@ impl<'a, N: Node> Executor<'a, N> {
         if list.disable_check {
             return Ok(());
         }
-        let record = self.records.read(&Key::new(request.attachment, &self.scope)?)?;
+        let record = match self.keys_of(request.attachment)?.first() {
+            Some(key) => self.records.read(key)?,
+            None => None,
+        };
         let confs = match &record {
             Some(record) if record.complete => record
                 .delegates

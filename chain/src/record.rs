@@ -55,8 +55,13 @@ impl Key {
     pub fn scope_within(conf: &PluginConf) -> String {
         let mut conf_of_all = conf.raw.clone();
         conf_of_all.shift_remove("runtimeConfig");
-        let digest = store::hex(&Value::Object(conf_of_all).to_string());
+        let digest = digest_of(&Value::Object(conf_of_all));
         format!("{}-{}", conf.kind, &digest[..16])
+    }
+
+    /// Who keeps the record.
+    pub fn scope(&self) -> &str {
+        &self.scope
     }
 
     /// The key of an attachment. Paths are built from it, so its names are checked.
@@ -74,6 +79,11 @@ impl Key {
     }
 }
 
+/// A digest of JSON, in hex.
+pub(crate) fn digest_of(json: &Value) -> String {
+    store::hex(&json.to_string())
+}
+
 /// An attachment as it was planned and as far as it came.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -89,6 +99,9 @@ pub struct Record {
     pub ifname: String,
     /// Who keeps the record (see [`Key`]).
     pub scope: String,
+    /// Which of several plugins of one type it is of: a digest of its configuration; empty for a chain.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
     /// `CNI_NETNS` of ADD.
     pub netns: Option<PathBuf>,
     /// Which namespace that was: a path can be used again for another one.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use chain::{
-    Attachment, CniArgs, CniResult, Code, ConfList, Error, Executor, Key, Request, Result, Step,
+    Attachment, CniArgs, CniResult, Code, ConfList, Error, Executor, Request, Result, Step,
     StepKind,
 };
 use clap::Args;
@@ -18,7 +18,7 @@ use delegates::{
     net::{Mac, Netns, addr::NewAddress},
 };
 use ipnet::IpNet;
-use nft_templates::Key as ElementKey;
+use nft_templates::Key;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -97,7 +97,7 @@ pub fn run(args: &TryArgs) -> Result<()> {
         "in a throw-away node"
     };
     say(&format!("Trying network {} {place}\n\n", list.name))?;
-    wiring::with_executor(Key::CHAIN, args.network.path(), |executor, node| {
+    wiring::with_executor(None, args.network.path(), |executor, node| {
         let container = Namespace::new("container")?;
         let outside = if args.on_this_node { None } else { Some(lay_cable(node)?) };
         let attachment = Attachment {
@@ -258,8 +258,8 @@ impl Trial<'_> {
 /// Whether the port is one of `::1`: portmap leaves that out where answers would not come back.
 fn has_localhost6(port: &Publish, node: &Node) -> Result<bool> {
     let localhost = IpAddr::V6(Ipv6Addr::LOCALHOST);
-    let is_it = |key: &ElementKey| {
-        matches!(key, ElementKey::HostPort { host_ip, host_port, .. }
+    let is_it = |key: &Key| {
+        matches!(key, Key::HostPort { host_ip, host_port, .. }
             if *host_ip == localhost && *host_port == port.host_port)
     };
     Ok(Elements::held(node.dirs())?.iter().any(|held| is_it(&held.key)))

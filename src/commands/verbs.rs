@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use chain::{
-    Attachment, CniArgs, Code, ConfList, Error, Key, Records, Request, Result, ValidAttachment,
-    Version, check_container_id, check_ifname,
+    Attachment, CniArgs, Code, ConfList, Error, Records, Request, Result, ValidAttachment, Version,
+    check_container_id, check_ifname,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
@@ -17,7 +17,7 @@ use crate::{
 /// `catena add`.
 pub fn add(target: &Target) -> Result<()> {
     let (list, attachment, cap_args) = read(target)?;
-    let result = wiring::with_executor(Key::CHAIN, target.network.path(), |executor, node| {
+    let result = wiring::with_executor(None, target.network.path(), |executor, node| {
         executor.add(&request(&list, &attachment, &cap_args), node)
     })?;
     let printed = match Format::or_suitable(target.output) {
@@ -30,7 +30,7 @@ pub fn add(target: &Target) -> Result<()> {
 /// `catena del`.
 pub fn del(target: &Target) -> Result<()> {
     let (attachment, cap_args) = read_attachment(target)?;
-    wiring::with_executor(Key::CHAIN, target.network.path(), |executor, node| {
+    wiring::with_executor(None, target.network.path(), |executor, node| {
         let list = target.network.load();
         let network = network_name(&list, &target.network);
         let attachment = Attachment { network, ..attachment };
@@ -44,7 +44,7 @@ pub fn del(target: &Target) -> Result<()> {
 /// `catena check`.
 pub fn check(target: &Target) -> Result<()> {
     let (list, attachment, cap_args) = read(target)?;
-    wiring::with_executor(Key::CHAIN, target.network.path(), |executor, node| {
+    wiring::with_executor(None, target.network.path(), |executor, node| {
         executor.check(&request(&list, &attachment, &cap_args), node)
     })
 }
@@ -57,7 +57,7 @@ pub fn gc(target: &GcTarget) -> Result<()> {
     if list.disable_gc {
         return Ok(());
     }
-    wiring::with_executor(Key::CHAIN, target.network.path(), |executor, node| {
+    wiring::with_executor(None, target.network.path(), |executor, node| {
         if target.keep.is_empty() && !target.all {
             // With nothing said, what a person wants to be rid of is what no longer has a namespace. Plugins are not
             // asked: to them everything without a record of ours would belong to nobody.
@@ -71,7 +71,7 @@ pub fn gc(target: &GcTarget) -> Result<()> {
 /// `catena status`.
 pub fn status(target: &NetworkTarget) -> Result<()> {
     let list = target.network.load()?;
-    wiring::with_executor(Key::CHAIN, target.network.path(), |executor, node| {
+    wiring::with_executor(None, target.network.path(), |executor, node| {
         executor.status(&list, None, node)
     })
 }

@@ -20,11 +20,11 @@ impl<N: Node> Executor<'_, N> {
     pub fn add(&self, request: &Request<'_>, node: &mut N) -> Result<CniResult> {
         let confs = request.list.delegates(request.capability_args)?;
         self.require_runnable(&confs)?;
-        let key = Key::new(request.attachment, &self.scope)?;
-        let lock = self.records.lock(&key)?;
         let boot = self.records.dirs().boot()?;
+        let key = self.key_to_add(request.attachment, &boot)?;
+        let lock = self.records.lock(&key)?;
         self.clear_way(&key, request, &boot, node)?;
-        let record = self.plan(request, &confs, boot);
+        let record = self.plan(&key, request, &confs, boot);
         let mut journal = match Journal::begin(&self.records, record) {
             Ok(journal) => journal,
             Err(error) => {
@@ -66,7 +66,13 @@ impl<N: Node> Executor<'_, N> {
             .map_err(|error| error.context("what an earlier attachment left could not be removed"))
     }
 
-    pub(super) fn plan(&self, request: &Request<'_>, confs: &[PluginConf], boot: String) -> Record {
+    pub(super) fn plan(
+        &self,
+        key: &Key,
+        request: &Request<'_>,
+        confs: &[PluginConf],
+        boot: String,
+    ) -> Record {
         let attachment = request.attachment;
         let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let delegates = confs.iter().map(|conf| DelegateRecord {
@@ -80,8 +86,10 @@ impl<N: Node> Executor<'_, N> {
             network: attachment.network.clone(),
             container_id: attachment.container_id.clone(),
             ifname: attachment.ifname.clone(),
-            scope: self.scope.clone(),
-            netns: attachment.netns.clone(),
+            scope: key.scope().to_owned(),
+            instance: self.instance.clone(),
+            // DEL may come with another working directory.
+            netns: attachment.netns.as_deref().and_then(|path| std::path::absolute(path).ok()),
             netns_id: attachment.netns.as_deref().and_then(NetnsId::of),
             boot,
             created: created.as_secs(),

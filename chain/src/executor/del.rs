@@ -15,9 +15,13 @@ impl<N: Node> Executor<'_, N> {
     /// Without a record (another implementation made the attachment, or nobody did) the request's chain is run, and its
     /// delegates are told that nothing is known ([`History::Unknown`]).
     pub fn del(&self, request: &Request<'_>, node: &mut N) -> Result<()> {
-        let key = Key::new(request.attachment, &self.scope)?;
-        let lock = self.records.lock(&key)?;
-        if !self.del_by_record(&key, request.attachment, request.observer, node)? {
+        let keys = self.keys_of(request.attachment)?;
+        let [key] = keys.as_slice() else {
+            return self.del_recorded(request.attachment, request.observer, node).map(drop);
+        };
+        // One lock over both: no ADD comes in between.
+        let lock = self.records.lock(key)?;
+        if !self.del_by_record(key, request.attachment, request.observer, node)? {
             self.del_unknown(request, node)?;
         }
         lock.remove();
@@ -31,11 +35,19 @@ impl<N: Node> Executor<'_, N> {
         observer: Option<&Observer<'_>>,
         node: &mut N,
     ) -> Result<bool> {
-        let key = Key::new(attachment, &self.scope)?;
-        let lock = self.records.lock(&key)?;
-        let found = self.del_by_record(&key, attachment, observer, node)?;
-        lock.remove();
-        Ok(found)
+        let mut found = false;
+        let mut errors = Vec::new();
+        for key in self.keys_of(attachment)? {
+            let lock = self.records.lock(&key)?;
+            match self.del_by_record(&key, attachment, observer, node) {
+                Ok(one) => {
+                    found |= one;
+                    lock.remove();
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        Error::join(errors).map_or(Ok(found), Err)
     }
 
     fn del_by_record(

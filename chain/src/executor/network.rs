@@ -58,7 +58,7 @@ impl<N: Node> Executor<'_, N> {
         let mut errors = Vec::new();
         for record in self.records.list(network)? {
             let stale = !valid.contains(&(record.container_id.as_str(), record.ifname.as_str()));
-            if record.scope != self.scope || !stale {
+            if !self.is_own(&record) || !stale {
                 continue;
             }
             let key = record.key();

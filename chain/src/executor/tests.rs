@@ -2,6 +2,7 @@
 
 mod fakes;
 mod foreign;
+mod instances;
 mod transaction;
 mod verbs;
 

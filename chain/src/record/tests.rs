@@ -29,6 +29,7 @@ fn record(network: &str, container_id: &str, ifname: &str, scope: &str) -> Recor
         container_id: container_id.into(),
         ifname: ifname.into(),
         scope: scope.into(),
+        instance: String::new(),
         netns: Some("/run/netns/a".into()),
         netns_id: Some(NetnsId { dev: 4, ino: 4_026_531_840 }),
         boot: "boot".into(),

@@ -112,7 +112,8 @@ fn what_a_killed_add_began_is_deleted_as_begun() {
     let request = request(&list, &attachment);
     let confs = list.delegates(no_args()).unwrap();
     let boot = executor.records.dirs().boot().unwrap();
-    let record = executor.plan(&request, &confs, boot);
+    let key = Key::new(&attachment, Key::CHAIN).unwrap();
+    let record = executor.plan(&key, &request, &confs, boot);
     let mut journal = Journal::begin(&executor.records, record).unwrap();
     journal.proceed(0, &CniResult::default()).unwrap();
     drop(journal);
@@ -128,7 +129,8 @@ fn after_another_boot_an_unfinished_add_may_have_begun_everything() {
     let (list, executor, attachment) =
         (chain(&["link", "addr"]), host.executor(), host.attachment());
     let confs = list.delegates(no_args()).unwrap();
-    let record = executor.plan(&request(&list, &attachment), &confs, "another boot".into());
+    let key = Key::new(&attachment, Key::CHAIN).unwrap();
+    let record = executor.plan(&key, &request(&list, &attachment), &confs, "another boot".into());
     drop(Journal::begin(&executor.records, record).unwrap());
     host.del(&list, &mut world).unwrap();
     assert_eq!(world.log, ["DEL addr Begun", "DEL link Begun"]);
