@@ -29,7 +29,7 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
     }
     if interface::is_own(call.attachment, result) {
         let elements = elements_of(&conf, call.attachment, result)?;
-        findings.elements(node, elements, &owner(call.attachment))?;
+        findings.elements_or_later_ones(node, elements, &owner(call.attachment))?;
     }
     findings.verdict()
 }

@@ -6,7 +6,7 @@ use chain::{
     Error, Result,
     result::{CniResult, IpConfig, Route as ResultRoute},
 };
-use nft_templates::{Element, Owner};
+use nft_templates::{Element, Owner, Problem};
 
 use super::{forwarding::key as forwarding_key, wanted_route};
 use crate::{
@@ -91,6 +91,25 @@ impl Findings {
         let wanted: Vec<_> = elements.into_iter().map(|element| (element, owner.clone())).collect();
         for missing in Elements::check(node.dirs(), &wanted)? {
             self.add(missing.to_string());
+        }
+        Ok(())
+    }
+
+    /// Elements of the ruleset that an interface plugin made. A delegate after it in the chain may have given an address
+    /// another policy of egress (snat): then that one counts.
+    pub(crate) fn elements_or_later_ones(
+        &mut self,
+        node: &Node,
+        elements: Vec<Element>,
+        owner: &Owner,
+    ) -> Result<()> {
+        let wanted: Vec<_> = elements.into_iter().map(|element| (element, owner.clone())).collect();
+        for missing in Elements::check(node.dirs(), &wanted)? {
+            let later = matches!(missing.element, Element::Egress { .. })
+                && missing.problem == Problem::OtherValue;
+            if !later {
+                self.add(missing.to_string());
+            }
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What the records of attachments say about the ruleset: which elements belong in it, and whose holder still lives.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use chain::{
     Attachment, CniResult, Dirs, PluginConf, Result,
     record::{NetnsId, Record, Records, State},
@@ -40,8 +42,22 @@ pub(super) fn living_holder(dirs: &Dirs, owner: &Owner) -> Option<Record> {
 }
 
 /// The elements that living attachments have, for when the kernel has lost them all.
+///
+/// Where an attachment has two of one key (the egress of bridge, and of snat after it), the later one counts, as in ADD.
+/// Records of one attachment come sorted by type, and of those it is snat that comes last.
 pub(super) fn elements(dirs: &Dirs) -> Vec<(Element, Owner)> {
-    living(dirs).iter().flat_map(elements_of).collect()
+    let mut places: HashMap<_, usize> = HashMap::new();
+    let mut elements: Vec<(Element, Owner)> = Vec::new();
+    for (element, owner) in living(dirs).iter().flat_map(elements_of) {
+        match places.entry((element.key(), owner.clone())) {
+            Entry::Occupied(earlier) => elements[*earlier.get()].0 = element,
+            Entry::Vacant(free) => {
+                free.insert(elements.len());
+                elements.push((element, owner));
+            }
+        }
+    }
+    elements
 }
 
 /// Its ADD was begun in this boot, and its namespace is still the one of then.

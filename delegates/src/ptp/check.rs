@@ -44,7 +44,11 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
         }
     }
     if interface::is_own(call.attachment, result) {
-        findings.elements(node, elements_of(&conf, result), &owner(call.attachment))?;
+        findings.elements_or_later_ones(
+            node,
+            elements_of(&conf, result),
+            &owner(call.attachment),
+        )?;
     }
     findings.verdict()
 }
