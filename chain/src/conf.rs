@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Code, Error, Result, Version, check_network_name, check_plugin_type, result::Dns};
+use crate::{
+    Code, Error, Result, Version, check_network_name, check_plugin_type,
+    result::{Dns, null_is_default},
+};
 
 /// A plugin's configuration: what every plugin has, typed; the whole object for what only the plugin itself knows.
 #[derive(Clone, Debug)]
@@ -33,29 +36,29 @@ pub struct PluginConf {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct IpamConf {
     /// `type`: the IPAM plugin; empty or absent means none.
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "null_is_default")]
     pub kind: String,
     /// `exec`: run the executable from `CNI_PATH` even where this type is built in (default false).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     pub exec: bool,
 }
 
 #[derive(Deserialize)]
 struct Common {
-    #[serde(rename = "cniVersion", default)]
+    #[serde(rename = "cniVersion", default, deserialize_with = "null_is_default")]
     cni_version: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     name: String,
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type", default, deserialize_with = "null_is_default")]
     kind: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     exec: bool,
-    #[serde(default)]
-    capabilities: Option<BTreeMap<String, bool>>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    capabilities: BTreeMap<String, bool>,
     #[serde(default)]
     ipam: Option<IpamConf>,
-    #[serde(default)]
-    dns: Option<Dns>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    dns: Dns,
 }
 
 impl PluginConf {
@@ -75,9 +78,9 @@ impl PluginConf {
             name: common.name,
             kind: common.kind,
             exec: common.exec,
-            capabilities: common.capabilities.unwrap_or_default(),
+            capabilities: common.capabilities,
             ipam,
-            dns: common.dns.unwrap_or_default(),
+            dns: common.dns,
             raw,
         })
     }
@@ -93,4 +96,23 @@ fn decode<T: DeserializeOwned>(raw: &Map<String, Value>, what: &str) -> Result<T
     serde_path_to_error::deserialize(raw).map_err(|error| {
         Error::new(Code::Decode, format!("{what}: field {}: {}", error.path(), error.inner()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn null_is_as_good_as_absent() {
+        let object = json!({
+            "cniVersion": null, "name": "net", "type": "bridge", "exec": null, "capabilities": null, "dns": null,
+            "ipam": { "type": null, "exec": null },
+        });
+        let Value::Object(object) = object else { unreachable!("an object is written here") };
+        let conf = PluginConf::from_object(object).unwrap();
+        assert_eq!(conf.cni_version, Version::V0_1_0);
+        assert!(!conf.exec && conf.ipam.is_none() && conf.capabilities.is_empty());
+    }
 }

@@ -141,7 +141,7 @@ fn is_zero(n: &u32) -> bool {
 }
 
 /// Go prints an absent list as `null`.
-fn null_is_default<'de, D, T>(from: D) -> Result<T, D::Error>
+pub(crate) fn null_is_default<'de, D, T>(from: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Default + Deserialize<'de>,

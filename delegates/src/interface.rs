@@ -26,7 +26,7 @@ use crate::{
 };
 
 pub(crate) use check::Findings;
-pub(crate) use conf::{MasqBackend, null_is_default, requested_mac};
+pub(crate) use conf::{MasqBackend, check_mtu, null_is_default, requested_mac};
 pub(crate) use elements::{masquerade, remove_elements};
 pub(crate) use forwarding::enable_forwarding;
 pub(crate) use ipam::run_ipam;

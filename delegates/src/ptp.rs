@@ -61,6 +61,7 @@ impl Plugin<Node> for Ptp {
 
     fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
         let conf: Conf = call.conf.decode()?;
+        interface::check_mtu(conf.mtu)?;
         if call.conf.ipam.is_none() {
             return Err(Error::config("ptp needs ipam: its routes lead to addresses"));
         }

@@ -425,11 +425,12 @@ fn the_nodes_own_namespace_is_refused_before_anything_is_done() {
 }
 
 #[test]
-fn an_absurd_mtu_is_refused_in_the_kernels_words() {
+fn an_absurd_mtu_is_refused_before_anything_is_made() {
     let outer = Node::new();
     let c1 = outer.container("c1");
     let before = kernel(&outer);
     let error = Case::new(dual(json!({ "mtu": 70000 })), &c1).add().unwrap_err();
-    assert!(error.msg.contains("mtu greater than device maximum"), "{error}");
+    assert_eq!(error.code.number(), 7, "{error}");
+    assert!(error.msg.contains("mtu 70000 is out of range: 68 to 65535"), "{error}");
     assert_same(&before, &kernel(&outer), &Shared::none());
 }

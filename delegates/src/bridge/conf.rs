@@ -3,7 +3,7 @@
 use chain::{Code, Error, PluginConf, Result, check_ifname};
 use serde::Deserialize;
 
-use crate::interface::{MasqBackend, null_is_default};
+use crate::interface::{MasqBackend, check_mtu, null_is_default};
 
 /// The configuration, as the reference plugin has it.
 #[derive(Debug, Deserialize)]
@@ -89,6 +89,7 @@ impl Conf {
                 "disableContainerInterface excludes ipam: an interface that stays down has no address",
             ));
         }
+        check_mtu(conf.mtu)?;
         conf.check_vlans()?;
         Ok(conf)
     }
@@ -168,6 +169,8 @@ mod tests {
             (json!({ "bridge": "a/b" }), 7, "field bridge"),
             (json!({ "bridge": "sixteen-letters-" }), 7, "field bridge"),
             (json!({ "mtu": -1 }), 6, "mtu"),
+            (json!({ "mtu": 67 }), 7, "mtu 67"),
+            (json!({ "mtu": 65536 }), 7, "mtu 65536"),
             (json!({ "isGateway": "yes" }), 6, "isGateway"),
             (json!({ "ipMasqBackend": "pf" }), 6, "ipMasqBackend"),
             (json!({ "vlan": 4095 }), 7, "vlan 4095"),

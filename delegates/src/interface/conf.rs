@@ -27,6 +27,15 @@ impl MasqBackend {
     }
 }
 
+/// Refuses an MTU that no veth can have (0: none is asked for); the kernel would only say that something is invalid.
+pub(crate) fn check_mtu(mtu: u32) -> Result<()> {
+    // ETH_MIN_MTU and ETH_MAX_MTU of linux/if_ether.h.
+    if mtu == 0 || (68..=65535).contains(&mtu) {
+        return Ok(());
+    }
+    Err(Error::config(format!("mtu {mtu} is out of range: 68 to 65535, or 0 for the kernel's")))
+}
+
 /// Reads `null` as if the field were absent, as Go does.
 pub(crate) fn null_is_default<'de, D, T>(from: D) -> std::result::Result<T, D::Error>
 where

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::targets;
-use crate::{host_veth, ifb, net::sysctl};
+use crate::{host_veth, ifb, interface::null_is_default, net::sysctl};
 
 /// portmap's configuration, checked.
 pub(super) struct Conf {
@@ -39,7 +39,7 @@ pub(super) struct Mapping {
 #[derive(Deserialize)]
 struct Written {
     snat: Option<bool>,
-    #[serde(rename = "masqAll", default)]
+    #[serde(rename = "masqAll", default, deserialize_with = "null_is_default")]
     masq_all: bool,
     /// Which of the reference's two implementations to use; there is one here.
     backend: Option<String>,
@@ -59,11 +59,11 @@ struct RuntimeConfig {
 
 #[derive(Deserialize)]
 struct WrittenMapping {
-    #[serde(rename = "hostPort", default)]
+    #[serde(rename = "hostPort", default, deserialize_with = "null_is_default")]
     host_port: i64,
-    #[serde(rename = "containerPort", default)]
+    #[serde(rename = "containerPort", default, deserialize_with = "null_is_default")]
     container_port: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     protocol: String,
     #[serde(rename = "hostIP", default)]
     host_ip: Option<String>,
@@ -88,12 +88,7 @@ impl Conf {
         let mappings = mappings.iter().map(Mapping::read).collect::<Result<Vec<_>>>()?;
         let mut asked = HashSet::new();
         for mapping in &mappings {
-            let unspecified = |ip: &IpAddr| !ip.is_unspecified();
-            if !asked.insert((
-                mapping.protocol,
-                mapping.host_ip.filter(unspecified),
-                mapping.host_port,
-            )) {
+            if !mapping.places().all(|place| asked.insert(place)) {
                 return Err(Error::config(format!(
                     "portMappings asks twice for {mapping}: a port of the node leads to one port of the container"
                 )));
@@ -178,6 +173,15 @@ fn refuse(field: &str, given: bool, value: Option<&Value>) -> Result<()> {
 }
 
 impl Mapping {
+    /// What the mapping takes of the node's ports: 0.0.0.0 and :: are every address of one family, no address is both.
+    fn places(&self) -> impl Iterator<Item = (Protocol, bool, Option<IpAddr>, u16)> {
+        let specific = self.host_ip.filter(|ip| !ip.is_unspecified());
+        let families = [false, true]
+            .into_iter()
+            .filter(|v6| self.host_ip.is_none_or(|ip| ip.is_ipv6() == *v6));
+        families.map(move |v6| (self.protocol, v6, specific, self.host_port))
+    }
+
     fn read(written: &WrittenMapping) -> Result<Self> {
         let port = |name: &str, port: i64| match u16::try_from(port) {
             Ok(port) if port > 0 => Ok(port),

@@ -66,6 +66,11 @@ fn a_host_ip_is_of_its_family_and_an_unspecified_one_is_any() {
     let any6 = ["host port [::]:53/udp to [fd00::2]:53", "hairpin of fd00::2"];
     assert_eq!(of(&mapping("::")).unwrap(), any6);
     assert_eq!(of(&mapping("")).unwrap().len(), 4);
+    let both = ["0.0.0.0", "::"]
+        .map(|ip| json!({ "hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": ip }));
+    assert_eq!(of(&ports(json!(both))).unwrap().len(), 4, "as a runtime asks for both families");
+    let nulls = json!({ "hostPort": 53, "containerPort": 53, "protocol": null, "hostIP": null });
+    assert_eq!(of(&ports(json!([nulls]))).unwrap().len(), 4);
 }
 
 #[test]
@@ -108,6 +113,10 @@ fn errors_name_the_mapping() {
         (
             json!([one, { "hostPort": 80, "containerPort": 81, "protocol": "TCP" }]),
             "asks twice for tcp port 80",
+        ),
+        (
+            json!([one, { "hostPort": 80, "containerPort": 81, "hostIP": "::" }]),
+            "asks twice for tcp port 80 of ::",
         ),
     ] {
         let error = of(&ports(mappings)).unwrap_err();
