@@ -98,7 +98,7 @@ impl Stdin {
     /// Decodes a configuration.
     ///
     /// Errors: 6 where it is no JSON object or a field has the wrong type, 7 where a name is invalid, 1 where the
-    /// version is unknown or does not have the verb.
+    /// version is unknown or does not have the verb. DEL passes over a `prevResult` that cannot be understood.
     pub fn decode(verb: Verb, stdin: &[u8]) -> Result<Self> {
         let undecodable = |error: serde_json::Error| {
             Error::new(Code::Decode, format!("configuration on stdin: {error}"))
@@ -125,11 +125,17 @@ impl Stdin {
                 ),
             ));
         }
-        let prev_result = per_call
-            .prev_result
-            .filter(|value| !value.is_null())
-            .map(|value| CniResult::from_json(value, conf.cni_version))
-            .transpose()?;
+        let prev_result = per_call.prev_result.filter(|value| !value.is_null());
+        let prev_result =
+            prev_result.map(|value| CniResult::from_json(value, conf.cni_version)).transpose();
+        let prev_result = match (verb, prev_result) {
+            // A damaged cache of the runtime's must not keep a container from being deleted: there is the record.
+            (Verb::Del, Err(error)) => {
+                tracing::warn!(%error, "DEL goes without its prevResult, which cannot be understood");
+                None
+            }
+            (_, prev_result) => prev_result?,
+        };
         Ok(Self { conf, prev_result, valid: per_call.valid.or(per_call.attachments) })
     }
 }
@@ -170,6 +176,18 @@ mod tests {
         let stdin = br#"{"cniVersion":"0.3.1","name":"n","type":"bridge"}"#;
         assert_eq!(Stdin::decode(Verb::Check, stdin).unwrap_err().code, Code::IncompatibleVersion);
         assert!(Stdin::decode(Verb::Add, stdin).is_ok());
+    }
+
+    #[test]
+    fn only_del_passes_over_a_damaged_prev_result() {
+        for prev in [r#"{"ips":"garbage"}"#, r#"{"cniVersion":"9.9.9"}"#, "[]", "7"] {
+            let stdin = format!(
+                r#"{{"cniVersion":"1.0.0","name":"n","type":"bridge","prevResult":{prev}}}"#
+            );
+            let decode = |verb| Stdin::decode(verb, stdin.as_bytes());
+            assert!(decode(Verb::Del).unwrap().prev_result.is_none());
+            assert!(decode(Verb::Check).is_err() && decode(Verb::Add).is_err(), "{prev}");
+        }
     }
 
     #[test]

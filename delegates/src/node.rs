@@ -100,6 +100,10 @@ impl Node {
     /// The container at a path, or `None` where it is gone: DEL has nothing to do in it then.
     pub fn container_if_there(&self, path: Option<&Path>) -> Result<Option<Rc<Container>>> {
         let Some(path) = path else { return Ok(None) };
+        // What a namespace was mounted on may outlive it as a plain file.
+        if let Err(NetError::NetnsGone { .. } | NetError::NotANetns { .. }) = Netns::open(path) {
+            return Ok(None);
+        }
         match self.container(path) {
             Ok(container) => Ok(Some(container)),
             Err(error) if error.code == chain::Code::UnknownContainer => Ok(None),
