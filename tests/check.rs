@@ -124,7 +124,7 @@ fn noticed(node: &Node, list: &Value, damage: &Damage) {
     catena.del(list, &container);
     if damage.delegate == "snat" {
         // DEL of a policy's last container takes the policy along, but it was not the last to go.
-        catena.gc(list, &[]).success();
+        catena.gc(list, &["--all"]).success();
     }
     assert_same(&before, &node.snapshot(), &shared());
     container.delete();
