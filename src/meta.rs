@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use chain::{
-    Call, CniResult, ConfList, Error, Executor, Key, NetworkCall, Plugin, PluginConf, Request,
-    Result, Runner,
+    Attachment, Call, CniResult, ConfList, Error, Executor, Key, NetworkCall, Plugin, PluginConf,
+    Request, Result, Runner,
 };
 use delegates::Node;
 use serde::Deserialize;
@@ -87,6 +87,12 @@ fn expand(conf: &PluginConf, on_the_way: &mut Vec<String>) -> Result<ConfList> {
     Ok(list)
 }
 
+/// DEL of what has no record and whose chain is not to be had: its ADD failed over the same, and runtimes call DEL after
+/// that as well. An error would keep the pod from being deleted for good.
+pub fn nothing_to_del(attachment: &Attachment, error: &Error) {
+    tracing::warn!(%attachment, %error, "there is no record, and no chain to go by: nothing is deleted");
+}
+
 /// The keys of the meta plugin's configuration that its chain has as a conflist.
 const LIST_KEYS: [&str; 4] = ["cniVersion", "name", "disableCheck", "disableGC"];
 
@@ -153,8 +159,13 @@ impl Plugin<Node> for Meta {
             if executor.del_recorded(call.attachment, None, node)? {
                 return Ok(());
             }
-            let list = chain_of(call.conf)?;
-            with_request(call, &list, |request| executor.del(request, node))
+            match chain_of(call.conf) {
+                Ok(list) => with_request(call, &list, |request| executor.del(request, node)),
+                Err(error) => {
+                    nothing_to_del(call.attachment, &error);
+                    Ok(())
+                }
+            }
         })
     }
 

@@ -101,8 +101,10 @@ fn serve(kind: &'static str, command: &str, version: &mut Version) -> Result<Opt
             }
             Verb::Del => {
                 if !executor.del_recorded(&attachment, None, node)? {
-                    let list = list()?;
-                    executor.del(&request(&list), node)?;
+                    match list() {
+                        Ok(list) => executor.del(&request(&list), node)?,
+                        Err(error) => meta::nothing_to_del(&attachment, &error),
+                    }
                 }
                 Ok(None)
             }

@@ -270,6 +270,34 @@ fn del_works_with_the_named_network_and_its_own_configuration_gone() {
     assert_same(&before, &node.snapshot(), &shared());
 }
 
+/// A runtime calls DEL after an ADD that failed, and tries until it succeeds.
+#[test]
+fn del_of_what_could_not_be_added_succeeds() {
+    let node = Node::new();
+    let dir = node.dir("net.d");
+    let (before, c1) = (node.snapshot(), node.container("c1"));
+    for broken in [
+        json!({ "clusterNetwork": "gone", "confDir": dir }),
+        json!({ "clusterNetwork": "/nowhere.conflist" }),
+        json!({ "plugins": [{ "type": "a/b" }] }),
+        json!({ "plugins": [] }),
+        json!({}),
+    ] {
+        let list = conflist("web", &[meta(broken)]);
+        let nested = conflist("web", &[inline(&[list["plugins"][0].clone()])]);
+        for list in [list, nested] {
+            let plugins = Plugins::new(&node, [links(&node, CATENA, &["catena"])]);
+            let runtime = Runtime::new(plugins, list.clone());
+            let attachment = Attachment::new(&c1);
+            runtime.add(&attachment).unwrap_err();
+            runtime.del(&attachment).unwrap_or_else(|e| panic!("{e}"));
+            tool(&node).try_add(&list, &c1).failure();
+            tool(&node).del(&list, &c1);
+            assert_same(&before, &node.snapshot(), &shared());
+        }
+    }
+}
+
 #[test]
 fn gc_of_one_of_two_networks_that_share_a_chain_leaves_the_others_leases() {
     let node = Node::new();

@@ -4,9 +4,10 @@
 use chain::Attachment;
 use sha2::{Digest, Sha256};
 
-/// The host end of the attachment's veth: `veth` and 8 hex digits.
+/// The host end of the attachment's veth: `veth` and 11 hex digits, as many as
+/// a name has room for: two attachments of a node must not meet.
 pub fn host_veth(attachment: &Attachment) -> String {
-    format!("veth{}", digest(attachment, 8))
+    format!("veth{}", digest(attachment, 11))
 }
 
 /// The attachment's ifb for shaping what the container sends: `ifb` and 11 hex digits.
@@ -43,7 +44,7 @@ mod tests {
     fn names_are_stable_and_fit_the_kernel() {
         let attachment = attachment("web", "c1", "eth0");
         // printf web/c1/eth0 | sha256sum
-        assert_eq!(host_veth(&attachment), "veth9734bb9d");
+        assert_eq!(host_veth(&attachment), "veth9734bb9d60d");
         assert_eq!(ifb(&attachment).len(), 14);
     }
 
