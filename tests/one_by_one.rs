@@ -173,3 +173,33 @@ fn an_empty_cni_command_is_none() {
     assert_eq!(output.code, 0, "{output}");
     assert!(output.stdout.is_empty() && output.stderr.contains("1.1.0"), "{output}");
 }
+
+#[test]
+fn the_nodes_own_namespace_is_used_only_where_that_is_meant() {
+    let node = Node::new();
+    let before = node.snapshot();
+    let bin = links(&node, CATENA, &KINDS);
+    let call = |verb: &str, meant: &str| {
+        let run = node
+            .cmd([bin.join("bridge")])
+            .env_clear()
+            .stdin(stdin(Value::Null))
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", "own")
+            .env("CNI_IFNAME", "own0")
+            .env("CNI_NETNS", "/proc/self/ns/net")
+            .env("CNI_PATH", &bin)
+            .env("CNI_NETNS_OVERRIDE", meant);
+        PluginOutput::from(run.output())
+    };
+    for (verb, meant) in [("ADD", ""), ("ADD", "0"), ("DEL", "")] {
+        assert_eq!(call(verb, meant).error_code(), 8, "{verb}");
+        assert_same(&before, &node.snapshot(), &shared());
+    }
+    for meant in ["1", "true"] {
+        let result = call("ADD", meant).result();
+        assert_eq!(result["interfaces"][2]["name"], "own0");
+        call("DEL", meant).success();
+        assert_same(&before, &node.snapshot(), &shared());
+    }
+}
