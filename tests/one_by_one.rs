@@ -9,7 +9,7 @@ use testnode::{
 };
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
-const KINDS: [&str; 4] = ["bridge", "portmap", "snat", "host-local"];
+const KINDS: [&str; 5] = ["bridge", "portmap", "snat", "host-local", "static"];
 
 fn plugins(node: &Node) -> Plugins<'_> {
     Plugins::new(node, [links(node, CATENA, &KINDS)])
@@ -162,6 +162,21 @@ fn a_port_whose_namespace_was_named_by_a_relative_path_is_not_taken_over() {
 fn relative_to_cwd(path: &str) -> String {
     let depth = std::env::current_dir().unwrap().components().count() - 1;
     format!("{}{path}", "../".repeat(depth))
+}
+
+#[test]
+fn ports_of_a_pod_that_the_node_has_no_way_to_pass_check() {
+    let node = Node::new();
+    let c1 = node.container("c1");
+    let before = node.snapshot();
+    let ipam = json!({ "type": "static", "addresses": [{ "address": "10.8.0.5/24" }] });
+    let bridge = json!({ "type": "bridge", "bridge": "cni0", "ipam": ipam });
+    let runtime = Runtime::new(plugins(&node), conflist("web", &[bridge, portmap()]));
+    let attachment = Attachment::new(&c1).capability("portMappings", ports());
+    runtime.add(&attachment).unwrap_or_else(|e| panic!("{e}"));
+    runtime.check(&attachment).unwrap_or_else(|e| panic!("{e}"));
+    runtime.del(&attachment).unwrap_or_else(|e| panic!("{e}"));
+    assert_same(&before, &node.snapshot(), &shared());
 }
 
 #[test]

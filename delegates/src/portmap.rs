@@ -86,13 +86,10 @@ impl Plugin<Node> for Portmap {
         let mut findings = Findings::default();
         if conf.snat {
             for ip in targets(call.attachment, result) {
-                match Path::to(ip.addr(), result, node)? {
-                    Some(path) => {
-                        path.check(ip.addr().is_ipv6(), node, &mut findings)?;
-                        elements.extend(path.bridge());
-                    }
-                    None => findings.add(format!("the node has no route to {}", ip.addr())),
-                }
+                // A bridge without the node's own address has no way there, and ADD had nothing to open.
+                let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
+                path.check(ip.addr().is_ipv6(), node, &mut findings)?;
+                elements.extend(path.bridge());
             }
         }
         findings.elements(node, elements, &owner(call.attachment))?;

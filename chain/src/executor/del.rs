@@ -21,11 +21,13 @@ impl<N: Node> Executor<'_, N> {
         };
         // One lock over both: no ADD comes in between.
         let lock = self.records.lock(key)?;
+        let mut done = Ok(());
         if !self.del_by_record(key, request.attachment, request.observer, node)? {
-            self.del_unknown(request, node)?;
+            done = self.del_unknown(request, node);
         }
+        // Where the record is gone nothing is left to lock.
         lock.remove();
-        Ok(())
+        done
     }
 
     /// DEL by the record, for when the network's definition is gone. Returns whether there was a record.
