@@ -180,6 +180,8 @@ fn a_failure_is_an_error_object_and_an_exit_code() {
     assert!(failed.stderr.starts_with("catena: "), "{failed}");
     let text = error(failed, 5);
     assert!(text.contains("/nowhere.conflist"), "{text}");
+    let text = error(catena.cmd(["del", "/nowhere.conflist", "c1"]).output(), 5);
+    assert!(text.contains("/nowhere.conflist: No such file"), "{text}");
     // A wrong command line is told by its own exit code, with nothing for a script to read as a result.
     for wrong in [&["add"][..], &["ad", "web", "c1"], &["add", "web", "c1", "--colour"]] {
         let failed = catena.cmd(wrong).output();

@@ -304,3 +304,41 @@ fn a_limit_that_is_no_number_is_told() {
         assert!(text.contains("CATENA_DELEGATE_TIMEOUT") && text.contains("seconds"), "{text}");
     }
 }
+
+#[test]
+fn del_knows_what_add_made_where_a_delegate_forgets_the_result() {
+    let node = Node::new();
+    let scripts = scripts(&node);
+    scripts
+        .plugin("forgets", "[ $CNI_COMMAND = ADD ] || exit 0\necho '{\"cniVersion\":\"1.1.0\"}'");
+    let catena = catena(&node, &scripts);
+    let mut bridge = bridge("cni0", &["10.1.0.0/24", "fd00:1::/64"]);
+    bridge["ipMasq"] = json!(true);
+    bridge["macspoofchk"] = json!(true);
+    let port = json!({ "hostPort": 8080, "containerPort": 80 });
+    let portmap = json!({ "type": "portmap", "runtimeConfig": { "portMappings": [port] } });
+    let list = conflist("web", &[bridge, portmap, json!({ "type": "forgets" })]);
+    let before = node.snapshot();
+    let c1 = node.container("c1");
+    assert_eq!(catena.add(&list, &c1), json!({ "cniVersion": "1.1.0" }));
+
+    // The same goes for what is restored.
+    let rules = || node.run(["nft", "-s", "list", "ruleset"]);
+    let elements = |rules: String| -> Vec<String> {
+        let mut found: Vec<_> =
+            rules.lines().filter(|line| line.contains("comment")).map(str::to_owned).collect();
+        found.sort();
+        found
+    };
+    let made = elements(rules());
+    node.run(["nft", "flush", "ruleset"]);
+    let c2 = node.container("c2");
+    let mut other = list.clone();
+    other["plugins"].as_array_mut().unwrap().truncate(1);
+    catena.add(&other, &c2);
+    catena.del(&other, &c2);
+    assert_eq!(made, elements(rules()));
+
+    catena.del(&list, &c1);
+    assert_same(&before, &node.snapshot(), &shared());
+}

@@ -47,9 +47,10 @@ impl Environment {
         let environment = Self {
             container_id: text("CNI_CONTAINERID")?,
             ifname: text("CNI_IFNAME")?,
-            netns: get("CNI_NETNS").map(PathBuf::from),
+            netns: Some(text("CNI_NETNS")?).filter(|path| !path.is_empty()).map(PathBuf::from),
             args: CniArgs::parse(&text("CNI_ARGS")?)?,
-            path: get("CNI_PATH")
+            path: Some(text("CNI_PATH")?)
+                .filter(|path| !path.is_empty())
                 .map(|path| std::env::split_paths(&path).collect())
                 .unwrap_or_default(),
         };
@@ -168,6 +169,20 @@ mod tests {
             )
             .unwrap_err();
             assert_eq!(error.code, Code::InvalidEnvironment, "{id} {ifname}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_named() {
+        use std::os::unix::ffi::OsStringExt;
+        for name in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH", "CNI_ARGS"] {
+            let error = Environment::read(Verb::Add, |variable| {
+                let value = if variable == "CNI_ARGS" { "A=1" } else { "eth0" };
+                Some(OsString::from_vec(if variable == name { vec![0xff] } else { value.into() }))
+            });
+            let error = error.unwrap_err();
+            assert_eq!(error.code, Code::InvalidEnvironment);
+            assert!(error.msg.contains(name), "{error}");
         }
     }
 

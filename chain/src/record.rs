@@ -145,6 +145,9 @@ pub struct DelegateRecord {
     pub ipam_foreign: bool,
     /// How far it came.
     pub state: State,
+    /// The result of its ADD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<CniResult>,
 }
 
 /// How far a delegate came.
@@ -189,6 +192,14 @@ impl Record {
             ifname: self.ifname.clone(),
             scope: self.scope.clone(),
         }
+    }
+
+    /// The result by which a built-in delegate names what it made: the last one, as the specification has it, or its own
+    /// where a delegate after it has dropped what that had.
+    pub fn result_for(&self, index: usize) -> Option<&CniResult> {
+        let last = self.result.as_ref().or(self.prev_result.as_ref());
+        let own = self.delegates.get(index).and_then(|delegate| delegate.result.as_ref());
+        own.filter(|own| last.is_none_or(|last| !last.keeps(own))).or(last)
     }
 
     /// Whether the attachment lives in the namespace at `netns`: its ADD was finished, in this boot, and in the very

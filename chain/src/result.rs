@@ -129,6 +129,24 @@ pub struct Dns {
     pub options: Vec<String>,
 }
 
+impl CniResult {
+    /// Whether everything that an earlier result of the chain tells of the container's interface is in this one: its
+    /// interfaces, and addresses as theirs.
+    pub(crate) fn keeps(&self, earlier: &Self) -> bool {
+        let names = |result: &Self| -> Vec<_> {
+            let owner = |ip: &IpConfig| ip.interface.and_then(|index| result.interfaces.get(index));
+            let addresses = result
+                .ips
+                .iter()
+                .map(|ip| (Some(ip.address), owner(ip).map(|own| own.name.clone())));
+            let interfaces = result.interfaces.iter().map(|own| (None, Some(own.name.clone())));
+            addresses.chain(interfaces).collect()
+        };
+        let kept = names(self);
+        names(earlier).iter().all(|name| kept.contains(name))
+    }
+}
+
 impl Dns {
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chain::{
     Attachment, CniArgs, Code, ConfList, Error, Records, Request, Result, ValidAttachment, Version,
-    check_container_id, check_ifname,
+    check_container_id, check_ifname, check_network_name,
 };
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
@@ -33,6 +33,10 @@ pub fn del(target: &Target) -> Result<()> {
     wiring::with_executor(None, target.network.path(), |executor, node| {
         let list = target.network.load();
         let network = network_name(&list, &target.network);
+        if check_network_name(&network).is_err() {
+            // The path of a file that cannot be read is no network's name.
+            return list.map(drop);
+        }
         let attachment = Attachment { network, ..attachment };
         if executor.del_recorded(&attachment, None, node)? {
             return Ok(());

@@ -80,6 +80,7 @@ impl<N: Node> Executor<'_, N> {
             foreign: self.runner.is_foreign(Delegate::of(conf)),
             ipam_foreign: Delegate::ipam(conf).is_some_and(|ipam| self.runner.is_foreign(ipam)),
             state: State::Planned,
+            result: None,
         });
         Record {
             format: Record::FORMAT,

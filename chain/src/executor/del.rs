@@ -105,8 +105,9 @@ impl<N: Node> Executor<'_, N> {
                 self.settle(record, mem::take(&mut waiting), observer, node)
                     .unwrap_or_else(|error| errors.push(error));
             }
+            let result = if foreign { prev_result.as_ref() } else { record.result_for(index) };
             let deleted = self.step(observer, delegate, Verb::Del, || {
-                runner.del(delegate, &attachment, prev_result.as_ref(), history, node)
+                runner.del(delegate, &attachment, result, history, node)
             });
             match deleted {
                 Ok(()) => {

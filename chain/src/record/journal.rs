@@ -119,6 +119,9 @@ pub(super) fn parse(text: &[u8]) -> serde_json::Result<Record> {
 }
 
 fn apply(record: &mut Record, progress: Progress) {
+    if let Some(delegate) = progress.added.and_then(|index| record.delegates.get_mut(index)) {
+        delegate.result.clone_from(&progress.result);
+    }
     for (index, state) in [(progress.added, State::Added), (progress.begun, State::Begun)] {
         if let Some(delegate) = index.and_then(|index| record.delegates.get_mut(index)) {
             delegate.state = state;

@@ -21,8 +21,13 @@ fn record(network: &str, container_id: &str, ifname: &str, scope: &str) -> Recor
     let Value::Object(conf) = json!({ "name": network, "type": "bridge" }) else {
         panic!("an object")
     };
-    let delegate =
-        DelegateRecord { conf, foreign: false, ipam_foreign: true, state: State::Planned };
+    let delegate = DelegateRecord {
+        conf,
+        foreign: false,
+        ipam_foreign: true,
+        state: State::Planned,
+        result: None,
+    };
     Record {
         format: Record::FORMAT,
         network: network.into(),

@@ -72,11 +72,11 @@ fn owner_of(record: &Record) -> Owner {
 }
 
 fn elements_of(record: &Record) -> Vec<(Element, Owner)> {
-    let Some(result) = &record.result else { return Vec::new() };
     let Ok(attachment) = record.attachment(None, &record.boot) else { return Vec::new() };
     let mut elements = Vec::new();
-    let mut ports = false;
-    for delegate in &record.delegates {
+    let mut ports = None;
+    for (index, delegate) in record.delegates.iter().enumerate() {
+        let Some(result) = record.result_for(index) else { continue };
         let known = WITH_ELEMENTS.iter().find(|(kind, _)| *kind == delegate.kind());
         let Some((kind, of)) =
             known.filter(|_| !delegate.foreign && delegate.state == State::Added)
@@ -85,14 +85,16 @@ fn elements_of(record: &Record) -> Vec<(Element, Owner)> {
         };
         match delegate.plugin_conf().and_then(|conf| of(&conf, &attachment, result)) {
             Ok(found) => {
-                ports |= *kind == "portmap" && !found.is_empty();
+                if *kind == "portmap" && !found.is_empty() {
+                    ports = Some(result);
+                }
                 elements.extend(found);
             }
             Err(error) => tracing::warn!(%attachment, %error, "a record's elements are not known"),
         }
     }
     // The bridge that ports need is the first interface of a result that has a port of it second.
-    if let ([bridge, port, _, ..], true) = (result.interfaces.as_slice(), ports)
+    if let Some([bridge, port, _, ..]) = ports.map(|result| result.interfaces.as_slice())
         && bridge.sandbox.is_empty()
         && port.sandbox.is_empty()
     {

@@ -53,6 +53,7 @@ pub const FAKES: &[&dyn Plugin<World>] = &[
     &Fake("fails"),
     &Fake("panics"),
     &Fake("modern"),
+    &Fake("forgets"),
 ];
 
 impl Plugin<World> for Fake {
@@ -77,6 +78,9 @@ impl Plugin<World> for Fake {
             _ => drop(world.made.insert(name)),
         }
         let mut result = call.prev_result.cloned().unwrap_or_default();
+        if self.0 == "forgets" {
+            result.interfaces.clear();
+        }
         result.interfaces.push(Interface { name: self.0.to_owned(), ..Default::default() });
         Ok(result)
     }

@@ -215,3 +215,13 @@ proptest! {
         prop_assert!(host.records().is_empty());
     }
 }
+
+#[test]
+fn a_result_that_a_later_delegate_forgets_is_known_to_del() {
+    let (host, mut world) = (Host::new(), World::default());
+    let list = chain(&["link", "forgets"]);
+    let result = host.add(&list, &mut world).unwrap();
+    assert_eq!(result.interfaces.len(), 1, "the chain's result is the last delegate's");
+    host.del(&list, &mut world).unwrap();
+    assert_eq!(world.prev_names, ["link"]);
+}
