@@ -17,7 +17,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint build install packages nextest clean
+.PHONY: help demo test bench lint build install packages nextest clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,6 +28,9 @@ demo: packages build ## Try the full chain in a throw-away namespace (needs root
 test: packages nextest lint ## Everything that must hold: rustfmt, clippy, all tests (needs root)
 	$(CARGO) nextest run --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
+
+bench: packages ## Time the full chain beside the Go reference plugins, in one run (needs root)
+	$(CARGO) bench --locked --bench chain
 
 lint: ## rustfmt and clippy, warnings denied
 	$(CARGO) fmt --all --check
