@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testnode::conf::{bandwidth, bridge, portmap};
 use testnode::runtimes::{Containerd, PAGE, Podman, SERVE};
-use testnode::{Neighbour, Netns, Node, Shared, assert_same, http_get, links, until};
+use testnode::{Neighbour, Netns, Node, Shared, await_same, http_get, links, until};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 const DUAL: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
@@ -84,7 +84,7 @@ fn podman_runs_containers(plugins: Vec<Value>) {
 
     let output = podman.run_busybox(&["--network", "web"], &["/bin/ip", "addr"]).success();
     assert!(output.contains("10.1.0.2/24") && output.contains("fd00:1::2/64"), "{output}");
-    assert_same(&before, &node.snapshot(), &shared());
+    await_same(&before, &node, &shared());
 
     podman.start_busybox("first", &["--network", "web", "-p", "8080:80"], &SERVE);
     assert!(is_shaped(&node));
@@ -101,7 +101,7 @@ fn podman_runs_containers(plugins: Vec<Value>) {
     assert!(refused.stderr.contains("and its namespace"), "{refused}");
     podman.remove("second");
     podman.remove("first");
-    assert_same(&before, &node.snapshot(), &shared());
+    await_same(&before, &node, &shared());
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn containerd_runs_containers(plugins: Vec<Value>) {
 
     let output = containerd.run_busybox("once", &[], &["/bin/ip", "addr"]).success();
     assert!(output.contains("10.1.0.2/24") && output.contains("fd00:1::2/64"), "{output}");
-    assert_same(&before, &node.snapshot(), &shared());
+    await_same(&before, &node, &shared());
 
     let server = containerd.start_busybox("server", &[], &SERVE);
     assert!(is_shaped(&node));
@@ -133,7 +133,7 @@ fn containerd_runs_containers(plugins: Vec<Value>) {
     // The way out is under the node's address.
     server.netns().ping(&outside.v4().to_string());
     containerd.stop(server);
-    assert_same(&before, &node.snapshot(), &shared());
+    await_same(&before, &node, &shared());
 }
 
 #[test]

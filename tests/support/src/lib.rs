@@ -46,7 +46,7 @@ pub use node::Node;
 pub use plugins::{Call, PluginOutput, Plugins, links};
 pub use runtime::{Attachment, PluginFailure, Runtime};
 pub use scripts::Scripts;
-pub use snapshot::{Shared, Snapshot, assert_same};
+pub use snapshot::{Shared, Snapshot, assert_same, await_same};
 pub use traffic::{
     HttpAnswer, HttpServer, Measure, Sink, UdpAnswer, UdpClient, UdpServer, assert_rate, http_get,
     throughput,

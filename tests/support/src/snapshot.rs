@@ -8,6 +8,7 @@ mod volatile;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -86,4 +87,18 @@ impl fmt::Display for Snapshot {
 pub fn assert_same(before: &Snapshot, after: &Snapshot, shared: &Shared) {
     let diff = before.without(shared).diff(&after.without(shared));
     assert!(diff.is_empty(), "not as before (- gone, + new, ~ changed):\n{diff}");
+}
+
+/// As [`assert_same`], for a node on which a runtime has removed a container: the kernel takes down a namespace, and the
+/// devices in it, some time after the last process in it has ended.
+#[track_caller]
+pub fn await_same(before: &Snapshot, node: &Node, shared: &Shared) {
+    let start = Instant::now();
+    let mut after = node.snapshot();
+    while !before.without(shared).diff(&after.without(shared)).is_empty()
+        && start.elapsed() < Duration::from_secs(10)
+    {
+        after = node.snapshot();
+    }
+    assert_same(before, &after, shared);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use testnode::runtimes::{Containerd, PAGE, Podman, SERVE};
-use testnode::{Node, Shared, assert_same, http_get, until};
+use testnode::{Node, Shared, await_same, http_get, until};
 
 fn conf_dir(node: &Node) -> PathBuf {
     let dir = node.dir("net.d");
@@ -57,7 +57,7 @@ fn podman_starts_a_container_with_a_port() {
 
     let output = podman.run_busybox(&["--network", "web"], &["/bin/ip", "addr"]).success();
     assert!(output.contains("10.1.0.2/24"), "{output}");
-    assert_same(&before, &node.snapshot(), &shared());
+    await_same(&before, &node, &shared());
 
     podman.start_busybox("server", &["--network", "web", "-p", "8080:80"], &SERVE);
     let netns = podman.netns("server");
@@ -67,7 +67,7 @@ fn podman_starts_a_container_with_a_port() {
     page(&node, &format!("http://[fd00:1::3]{PAGE}"));
     page(&node, &format!("http://127.0.0.1:8080{PAGE}"));
     podman.remove("server");
-    assert_same(&before, &node.snapshot(), &shared());
+    await_same(&before, &node, &shared());
 }
 
 #[test]
@@ -78,12 +78,12 @@ fn containerd_starts_a_container() {
 
     let output = containerd.run_busybox("once", &[], &["/bin/ip", "addr"]).success();
     assert!(output.contains("10.1.0.2/24"), "{output}");
-    assert_same(&before, &node.snapshot(), &shared());
+    await_same(&before, &node, &shared());
 
     let server = containerd.start_busybox("server", &[], &SERVE);
     assert!(server.netns().run(["ip", "addr"]).contains("10.1.0.3/24"));
     page(&node, &format!("http://10.1.0.3{PAGE}"));
     page(&node, &format!("http://[fd00:1::3]{PAGE}"));
     containerd.stop(server);
-    assert_same(&before, &node.snapshot(), &shared());
+    await_same(&before, &node, &shared());
 }
