@@ -204,3 +204,17 @@ fn a_field_that_no_plugin_knows_passes_through_the_chain() {
     catena.del(&list, &c1);
     assert_eq!(scripts.stdin("tag", "DEL")["prevResult"]["org.example/tag"], json!({ "a": 1 }));
 }
+
+#[test]
+fn a_container_without_addresses_starts_on_a_chain_with_ports_and_has_none() {
+    let node = Node::new();
+    let c1 = node.container("c1");
+    let catena = Catena::new(&node, CATENA).cap_args(&port_and_rates(8080));
+    let layer2 = conflist("l2", &[json!({ "type": "bridge", "bridge": "cni0" }), portmap()]);
+    let result = catena.add(&layer2, &c1);
+    assert_eq!(link(&c1, "eth0")["operstate"], "UP");
+    assert!(result.get("ips").is_none(), "{result}");
+    catena.check(&layer2, &c1);
+    assert!(!node.run(["nft", "list", "ruleset"]).contains("8080"));
+    catena.del(&layer2, &c1);
+}

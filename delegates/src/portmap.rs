@@ -10,7 +10,7 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use chain::{Attachment, Call, CniResult, Error, Plugin, PluginConf, Result};
+use chain::{Attachment, Call, CniResult, Plugin, PluginConf, Result};
 use ipnet::IpNet;
 use nft_templates::{Element, IpFamily, Protocol};
 
@@ -37,10 +37,13 @@ impl Plugin<Node> for Portmap {
         let conf = Conf::of(call.conf)?;
         let elements = conf.elements(call.attachment, result);
         if elements.is_empty() {
+            // A network without addresses may stand beside the one that the ports are meant for: no reason to keep the
+            // container from starting.
             if let Some(mapping) = conf.mappings.first() {
-                return Err(Error::config(format!(
-                    "{mapping} cannot be mapped: the container has no address of its family"
-                )));
+                tracing::warn!(
+                    attachment = %call.attachment, %mapping,
+                    "not mapped: the container has no address of its family on this network"
+                );
             }
             return Ok(result.clone());
         }
