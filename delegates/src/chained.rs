@@ -25,3 +25,24 @@ pub(crate) fn own_ips<'r>(
         interface.is_none_or(|own| own.name == attachment.ifname && !own.sandbox.is_empty())
     })
 }
+
+/// The configuration of a plugin with these fields, and an attachment: `eth0` of `c1` to the network `web`.
+#[cfg(test)]
+pub(crate) fn for_tests(
+    kind: &str,
+    fields: &serde_json::Value,
+) -> Result<(chain::PluginConf, Attachment)> {
+    let mut conf = serde_json::Map::new();
+    for (key, value) in [("cniVersion", "1.1.0"), ("name", "web"), ("type", kind)] {
+        conf.insert(key.to_owned(), value.into());
+    }
+    conf.extend(fields.as_object().cloned().unwrap_or_default());
+    let attachment = Attachment {
+        network: "web".to_owned(),
+        container_id: "c1".to_owned(),
+        ifname: "eth0".to_owned(),
+        netns: None,
+        args: chain::CniArgs::default(),
+    };
+    Ok((chain::PluginConf::from_object(conf)?, attachment))
+}

@@ -131,27 +131,16 @@ pub fn elements(
 
 #[cfg(test)]
 mod tests {
-    use chain::CniArgs;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::chained::for_tests;
 
     fn of(more: &Value) -> Result<Vec<Element>> {
-        let mut conf = json!({ "cniVersion": "1.1.0", "name": "web", "type": "snat" });
-        for (key, value) in more.as_object().unwrap() {
-            conf[key] = value.clone();
-        }
-        let Value::Object(conf) = conf else { unreachable!() };
-        let attachment = Attachment {
-            network: "web".to_owned(),
-            container_id: "c1".to_owned(),
-            ifname: "eth0".to_owned(),
-            netns: None,
-            args: CniArgs::default(),
-        };
+        let (conf, attachment) = for_tests("snat", more)?;
         let result = json!({ "ips": [{ "address": "10.1.0.2/24" }, { "address": "fd00::2/64" }] });
         let result = serde_json::from_value(result).unwrap();
-        elements(&PluginConf::from_object(conf)?, &attachment, &result)
+        elements(&conf, &attachment, &result)
     }
 
     fn texts(elements: &[Element]) -> Vec<String> {

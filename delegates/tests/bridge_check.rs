@@ -1,6 +1,7 @@
 //! CHECK of bridge names each single thing that is not as ADD left it.
 #![allow(clippy::unwrap_used, reason = "a failure is to be seen")]
 
+#[macro_use]
 mod common;
 
 use common::Case;
@@ -36,17 +37,6 @@ fn finding(break_it: impl FnOnce(&Broken)) -> String {
     assert!(!finding.contains("; "), "one thing is broken, and found is: {finding}");
     case.del().unwrap();
     finding
-}
-
-/// One test for each thing that is broken.
-macro_rules! finds {
-    ($($name:ident: $break_it:expr => $finding:expr;)*) => {
-        $(#[test]
-        fn $name() {
-            let found = finding($break_it);
-            assert!(found.contains($finding), "{found}");
-        })*
-    };
 }
 
 finds! {

@@ -1,6 +1,7 @@
 //! CHECK of portmap and snat names each single thing that is not as ADD left it; DEL takes what is theirs and no more.
 #![allow(clippy::unwrap_used, reason = "a failure is to be seen")]
 
+#[macro_use]
 mod common;
 
 use common::Case;
@@ -38,16 +39,6 @@ fn finding(break_it: impl FnOnce(&Node)) -> String {
 
 fn delete(b: &Node, element: &str) {
     b.run(["nft", &format!("delete element inet catena {element}")]);
-}
-
-macro_rules! finds {
-    ($($name:ident: $break_it:expr => $finding:expr;)*) => {
-        $(#[test]
-        fn $name() {
-            let found = finding($break_it);
-            assert!(found.contains($finding), "{found}");
-        })*
-    };
 }
 
 finds! {

@@ -6,6 +6,21 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+/// What an IPAM plugin reads of a configuration: `I` is its own part, `R` what it takes from the runtime.
+#[derive(Deserialize)]
+#[serde(bound = "I: Deserialize<'de>, R: Deserialize<'de>")]
+pub(super) struct NetConf<I, R> {
+    /// `ipam`.
+    #[serde(default = "Option::default")]
+    pub ipam: Option<I>,
+    /// `runtimeConfig`.
+    #[serde(rename = "runtimeConfig", default = "Option::default")]
+    pub runtime_config: Option<R>,
+    /// `args`.
+    #[serde(default)]
+    pub args: Option<Args>,
+}
+
 /// `args` of a configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Args {

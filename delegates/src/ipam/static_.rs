@@ -9,21 +9,11 @@ use chain::{
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::requested::{Args, Requested, optional_address};
+use super::requested::{NetConf, Requested, optional_address};
 
 /// `"type": "static"` in `ipam`.
 #[derive(Clone, Copy, Debug)]
 pub struct Static;
-
-#[derive(Deserialize)]
-struct NetConf {
-    #[serde(default)]
-    ipam: Option<Ipam>,
-    #[serde(rename = "runtimeConfig", default)]
-    runtime_config: Option<RuntimeConfig>,
-    #[serde(default)]
-    args: Option<Args>,
-}
 
 #[derive(Deserialize)]
 struct Ipam {
@@ -62,7 +52,7 @@ struct Config {
 
 impl Config {
     fn read(conf: &PluginConf, cni_args: &CniArgs) -> Result<Self> {
-        let wire: NetConf = conf.decode()?;
+        let wire: NetConf<Ipam, RuntimeConfig> = conf.decode()?;
         let ipam = wire.ipam.ok_or_else(|| Error::config("the configuration has no \"ipam\""))?;
         let from_args = wire.args.and_then(|args| args.cni).and_then(|cni| cni.ips);
         let from_runtime = wire.runtime_config.unwrap_or_default().ips;

@@ -1,23 +1,13 @@
 //! From a configuration and a result to elements.
 
-use chain::{Attachment, CniArgs, CniResult, PluginConf, Result};
+use chain::{CniResult, Result};
 use serde_json::{Value, json};
 
 use super::elements;
+use crate::chained::for_tests;
 
 fn of(more: &Value) -> Result<Vec<String>> {
-    let mut conf = json!({ "cniVersion": "1.1.0", "name": "web", "type": "portmap" });
-    for (key, value) in more.as_object().unwrap() {
-        conf[key] = value.clone();
-    }
-    let Value::Object(conf) = conf else { unreachable!() };
-    let attachment = Attachment {
-        network: "web".to_owned(),
-        container_id: "c1".to_owned(),
-        ifname: "eth0".to_owned(),
-        netns: None,
-        args: CniArgs::default(),
-    };
+    let (conf, attachment) = for_tests("portmap", more)?;
     let result: CniResult = serde_json::from_value(json!({
         "interfaces": [{ "name": "other0" }, { "name": "eth0", "sandbox": "/run/netns/c1" }, { "name": "eth1", "sandbox": "/run/netns/c1" }],
         "ips": [
@@ -28,7 +18,7 @@ fn of(more: &Value) -> Result<Vec<String>> {
         ],
     }))
     .unwrap();
-    let elements = elements(&PluginConf::from_object(conf)?, &attachment, &result)?;
+    let elements = elements(&conf, &attachment, &result)?;
     // Those of ::1 depend on a sysctl of the machine.
     let texts = elements.iter().map(ToString::to_string);
     Ok(texts.filter(|text| !text.contains("[::1]")).collect())

@@ -12,6 +12,18 @@ use delegates::{BUILTINS, Node};
 use serde_json::{Map, Value, json};
 use testnode::Container;
 
+/// One test for each thing that is broken; the test's own `finding` breaks it and returns what CHECK says.
+#[allow(unused_macros, reason = "each test binary uses a part of it")]
+macro_rules! finds {
+    ($($name:ident: $break_it:expr => $finding:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            let found = finding($break_it);
+            assert!(found.contains($finding), "{found}");
+        })*
+    };
+}
+
 /// An attachment of a container to a network.
 pub struct Case {
     list: ConfList,

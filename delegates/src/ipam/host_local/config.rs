@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::range::{Range, RangeSet};
-use crate::ipam::requested::{Args, Requested, optional_address};
+use crate::ipam::requested::{Args, NetConf, Requested, optional_address};
 
 /// Where the reference plugin keeps leases.
 const DATA_DIR: &str = "/var/lib/cni/networks";
@@ -27,16 +27,6 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Addresses asked for by `CNI_ARGS` (`IP`), `args.cni.ips` and `runtimeConfig.ips` together, each once.
     pub requested: Vec<IpAddr>,
-}
-
-#[derive(Deserialize)]
-struct NetConf {
-    #[serde(default)]
-    ipam: Option<Ipam>,
-    #[serde(rename = "runtimeConfig", default)]
-    runtime_config: Option<RuntimeConfig>,
-    #[serde(default)]
-    args: Option<Args>,
 }
 
 #[derive(Deserialize)]
@@ -85,7 +75,7 @@ impl Config {
     ///
     /// Errors: 6 where a field has the wrong type, 7 where a value is wrong (the range is named), 4 over `CNI_ARGS`.
     pub fn read(conf: &PluginConf, cni_args: &CniArgs) -> Result<Self> {
-        let wire: NetConf = conf.decode()?;
+        let wire: NetConf<Ipam, RuntimeConfig> = conf.decode()?;
         let ipam = wire.ipam.ok_or_else(|| Error::config("the configuration has no \"ipam\""))?;
         let runtime = wire.runtime_config.unwrap_or_default();
 
