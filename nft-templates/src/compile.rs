@@ -16,6 +16,7 @@ use netlink_packet_netfilter::nftables::{
 
 use self::expression::{Names, expressions};
 use crate::{
+    comment::comment,
     error::Error,
     language::{BaseChain, Chain, ChainKind, Data, Rule, Set, Table, Type},
     netlink::Request,
@@ -145,7 +146,7 @@ fn new_rule(
     rule: &Rule,
     names: &Names<'_>,
 ) -> Result<Request, String> {
-    let attributes = vec![
+    let mut attributes = vec![
         RuleAttribute::Table(table.name.clone()),
         RuleAttribute::Chain(chain.name.clone()),
         RuleAttribute::Expressions(
@@ -155,6 +156,7 @@ fn new_rule(
                 .collect(),
         ),
     ];
+    attributes.extend(rule.comment.as_deref().map(|text| RuleAttribute::UserData(comment(text))));
     Ok(Request {
         family: table.family,
         flags: NLM_F_CREATE | NLM_F_APPEND,

@@ -115,6 +115,28 @@ pub enum Element {
         /// The address.
         address: IpAddr,
     },
+    /// A pod whose packets the forward chains of others are to let through.
+    Forwarded {
+        /// The pod's address.
+        address: IpAddr,
+    },
+    /// A bridge that is kept apart from the others of the kind: what comes from it does not reach their pods. Shared.
+    ClosedBridge {
+        /// The bridge's name.
+        ifname: String,
+    },
+    /// A pod that takes nothing from such bridges, not even its own.
+    Closed {
+        /// The pod's address.
+        address: IpAddr,
+    },
+    /// The exception to [`Self::Closed`]: the pod takes what comes from its own bridge.
+    Neighbours {
+        /// The pod's address.
+        address: IpAddr,
+        /// The name of its bridge.
+        bridge: String,
+    },
     /// A bridge port that may send from one MAC address only.
     SpoofCheck {
         /// The bridge port's name on the node.
@@ -139,6 +161,12 @@ impl Element {
             Self::Bridge { ifname } => Key::Bridge { ifname: ifname.clone() },
             Self::Egress { source, .. } => Key::Egress { source: *source },
             Self::Excluded { address } => Key::Excluded { address: *address },
+            Self::Forwarded { address } => Key::Forwarded { address: *address },
+            Self::ClosedBridge { ifname } => Key::ClosedBridge { ifname: ifname.clone() },
+            Self::Closed { address } => Key::Closed { address: *address },
+            Self::Neighbours { address, bridge } => {
+                Key::Neighbours { address: *address, bridge: bridge.clone() }
+            }
             Self::SpoofCheck { port, mac } => Key::SpoofCheck { port: port.clone(), mac: *mac },
         }
     }
@@ -185,6 +213,28 @@ pub enum Key {
         /// The address.
         address: IpAddr,
     },
+    /// See [`Element::Forwarded`].
+    Forwarded {
+        /// The pod's address.
+        address: IpAddr,
+    },
+    /// See [`Element::ClosedBridge`].
+    ClosedBridge {
+        /// The bridge's name.
+        ifname: String,
+    },
+    /// See [`Element::Closed`].
+    Closed {
+        /// The pod's address.
+        address: IpAddr,
+    },
+    /// See [`Element::Neighbours`].
+    Neighbours {
+        /// The pod's address.
+        address: IpAddr,
+        /// The name of its bridge.
+        bridge: String,
+    },
     /// See [`Element::SpoofCheck`].
     SpoofCheck {
         /// The bridge port's name on the node.
@@ -198,7 +248,7 @@ impl Key {
     /// Whether the element belongs to no single attachment: many ask for it, and only garbage
     /// collection takes it away.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Bridge { .. } | Self::Excluded { .. })
+        matches!(self, Self::Bridge { .. } | Self::ClosedBridge { .. } | Self::Excluded { .. })
     }
 }
 
@@ -225,6 +275,12 @@ impl fmt::Display for Key {
             Self::Bridge { ifname } => write!(f, "bridge {ifname}"),
             Self::Egress { source } => write!(f, "egress of {source}"),
             Self::Excluded { address } => write!(f, "excluded address {address}"),
+            Self::Forwarded { address } => write!(f, "forwarding of {address}"),
+            Self::ClosedBridge { ifname } => write!(f, "closed bridge {ifname}"),
+            Self::Closed { address } => write!(f, "ingress policy of {address}"),
+            Self::Neighbours { address, bridge } => {
+                write!(f, "ingress of {address} from bridge {bridge}")
+            }
             Self::SpoofCheck { port, mac } => {
                 let [a, b, c, d, e, g] = mac;
                 write!(f, "MAC {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x} of port {port}")

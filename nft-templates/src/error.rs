@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use nix::errno::Errno;
 
-use crate::{element::Element, owner::Owner};
+use crate::{element::Element, owner::Owner, ruleset::Gap};
 
 /// An error of this crate. Nothing was changed in the kernel when one is returned: each commit is one
 /// transaction of nf_tables.
@@ -51,6 +51,18 @@ pub enum Error {
     Rejected {
         /// Which table, chain, rule or element, in nft's words.
         object: String,
+        /// Why.
+        errno: Errno,
+    },
+    /// A chain of another's drops the packets of pods, and the rule that lets them through cannot be put into it.
+    #[error(
+        "{gap}; the kernel refused to put that rule there ({errno}). A table with the flag \"owner\" can be changed by the \
+         program that made it only: have that program add the rule, or keep the table without the flag (firewalld: \
+         NftablesTableOwner=no in firewalld.conf)"
+    )]
+    Forward {
+        /// The chain, and what is missing in it.
+        gap: Gap,
         /// Why.
         errno: Errno,
     },

@@ -10,8 +10,8 @@ mod syntax;
 pub(crate) use self::{
     parser::parse,
     syntax::{
-        BaseChain, Chain, ChainKind, Data, Field, Ip, Nat, Operand, Rule, Set, Statement, Table,
-        Type, Verdict,
+        BaseChain, Bits, Chain, ChainKind, Data, Field, Ip, Nat, Operand, Rule, Set, Statement,
+        Table, Type, Verdict,
     },
 };
 

@@ -4,15 +4,18 @@
 //! in nft's own language ([`TEMPLATES`]). Pods are elements of its sets and maps ([`Element`]), and each carries its
 //! [`Owner`] as its comment. A [`Transaction`] adds and removes elements; [`Ruleset::commit`] makes it one
 //! transaction of nf_tables, over netlink, and installs the ruleset where it is missing or of another version.
+//! Into others' forward chains [`Ruleset::let_through`] puts one static rule (`forward.nft`, `iptables.nft`).
 //! No `nft` is run: a small compiler knows the subset of its language that the files use.
 //!
 //! This crate knows no CNI.
 
+mod comment;
 mod compile;
 mod element;
 mod error;
 mod language;
 mod netlink;
+mod others;
 mod owner;
 mod policy;
 mod ruleset;
@@ -26,7 +29,7 @@ pub use self::{
     error::Error,
     owner::Owner,
     policy::{Action, Policy},
-    ruleset::{Held, Ruleset},
+    ruleset::{Gap, Held, Ruleset},
     templates::TEMPLATES,
     transaction::{Committed, Conflict, Missing, Problem, Resolution, Transaction},
 };

@@ -65,6 +65,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Connection {
     socket: Socket,
     sequence: u32,
+    /// Transactions that were done.
+    commits: u32,
     buffer: Vec<u8>,
 }
 
@@ -90,7 +92,7 @@ impl Connection {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
         }
-        Ok(Self { socket, sequence: 0, buffer: vec![0; 64 << 10] })
+        Ok(Self { socket, sequence: 0, commits: 0, buffer: vec![0; 64 << 10] })
     }
 
     // === requests ===
@@ -255,12 +257,20 @@ impl Connection {
                 if index == last {
                     return match refused {
                         Some(errno) => Err(transaction_refused(errno)),
-                        None if failed.is_empty() => Ok(Outcome::Done),
+                        None if failed.is_empty() => {
+                            self.commits += 1;
+                            Ok(Outcome::Done)
+                        }
                         None => Ok(Outcome::Failed(failed)),
                     };
                 }
             }
         }
+    }
+
+    /// How many transactions of this connection the kernel has done: each takes the ruleset to the next generation.
+    pub(crate) fn commits(&self) -> u32 {
+        self.commits
     }
 
     // === bytes ===
@@ -350,6 +360,8 @@ fn transaction_refused(errno: Errno) -> Error {
 
 fn emit(bytes: &mut Vec<u8>, request: &Request, flags: u16, sequence: u32) {
     let family = match request.family {
+        Family::Ip => NetfilterProtoFamily::IPv4,
+        Family::Ip6 => NetfilterProtoFamily::IPv6,
         Family::Inet => NetfilterProtoFamily::Inet,
         Family::Bridge => NetfilterProtoFamily::Bridge,
     };

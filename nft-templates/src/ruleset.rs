@@ -1,8 +1,10 @@
 //! The ruleset in the kernel of the present network namespace.
 
 mod commit;
+mod forward;
 mod look;
 mod policies;
+mod seen;
 mod state;
 mod tables;
 
@@ -12,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::look::Held;
+pub use self::{forward::Gap, look::Held};
 use crate::{element::Element, error::Error, netlink::Connection, owner::Owner};
 
 /// How often a change is begun anew because others changed the ruleset meanwhile.
@@ -64,7 +66,12 @@ impl Ruleset {
     fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         let failed = |source| Error::Lock { path: self.lock_path.clone(), source };
         self.lock.lock().map_err(failed)?;
+        let seen = self.still_seen();
+        let commits = self.connection.commits();
         let result = work(self);
+        if let Some(seen) = seen {
+            self.carry(&seen, self.connection.commits() - commits);
+        }
         // Cannot fail for a lock that is held; and the end of the process gives it back in any case.
         let _ = self.lock.unlock();
         result

@@ -7,13 +7,11 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use crate::{
+    comment::{comment, comment_of},
     netlink::Request,
     owner::Owner,
     stored::{Entry, Family, Place, TABLE, Value},
 };
-
-/// Type of the comment among an element's user data (nft's own encoding: type, length, value).
-const UDATA_COMMENT: u8 = 0;
 
 /// Length of what stands before the attributes of each message of netfilter.
 const NETFILTER_HEADER: usize = 4;
@@ -142,37 +140,4 @@ fn entry(family: Family, set: &'static str, attributes: &[SetElementAttribute]) 
     }
     let place = Place { family, set, key: key? };
     Some(Entry { place, value, owner: Owner::from_comment(owner) })
-}
-
-fn comment(text: &str) -> Vec<u8> {
-    // An owner is at most 127 bytes, so that the length with the NUL fits a byte.
-    let mut bytes = vec![UDATA_COMMENT, (text.len() + 1) as u8];
-    bytes.extend(text.as_bytes());
-    bytes.push(0);
-    bytes
-}
-
-fn comment_of(mut userdata: &[u8]) -> Option<&str> {
-    while let [kind, length, rest @ ..] = userdata {
-        let (value, next) = rest.split_at_checked((*length).into())?;
-        if *kind == UDATA_COMMENT {
-            return std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok();
-        }
-        userdata = next;
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_comment_is_found_among_other_user_data() {
-        let bytes = [&[7, 2, 1, 1][..], &comment("web id/eth0")].concat();
-        assert_eq!(comment_of(&bytes), Some("web id/eth0"));
-        assert_eq!(comment_of(&bytes[..4]), None);
-        assert_eq!(comment_of(&[0, 9, b'x']), None);
-        assert_eq!(comment_of(&[0]), None);
-    }
 }

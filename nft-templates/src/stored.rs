@@ -15,20 +15,25 @@ pub(crate) const TABLE: &str = "catena";
 /// Longest name of an interface (IFNAMSIZ without the NUL).
 const IFNAME_MAX: usize = 15;
 
-/// The two tables: `inet catena` and `bridge catena`.
+/// The family of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Family {
+    Ip,
+    Ip6,
     Inet,
     Bridge,
 }
 
 impl Family {
-    pub(crate) const ALL: [Self; 2] = [Self::Inet, Self::Bridge];
+    /// Those of the two tables that are ours: `inet catena` and `bridge catena`.
+    pub(crate) const OURS: [Self; 2] = [Self::Inet, Self::Bridge];
 }
 
 impl std::fmt::Display for Family {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
             Self::Inet => "inet",
             Self::Bridge => "bridge",
         })
@@ -77,8 +82,16 @@ pub(crate) fn sets(family: Family) -> &'static [&'static str] {
             "bridges",
             "egress4",
             "egress6",
+            "forwarded4",
+            "forwarded6",
+            "closed_bridges",
+            "closed4",
+            "closed6",
+            "neighbours4",
+            "neighbours6",
         ],
         Family::Bridge => &["macspoofchk", "macs"],
+        Family::Ip | Family::Ip6 => &[],
     }
 }
 
@@ -110,6 +123,15 @@ pub(crate) fn places(key: &Key) -> Vec<Place> {
         Key::Excluded { address } => {
             vec![inet(of(address, "excluded4", "excluded6"), octets(*address))]
         }
+        Key::Forwarded { address } => {
+            vec![inet(of(address, "forwarded4", "forwarded6"), octets(*address))]
+        }
+        Key::ClosedBridge { ifname } => vec![inet("closed_bridges", padded_ifname(ifname))],
+        Key::Closed { address } => vec![inet(of(address, "closed4", "closed6"), octets(*address))],
+        Key::Neighbours { address, bridge } => {
+            let pair = [octets(*address), padded_ifname(bridge)].concat();
+            vec![inet(of(address, "neighbours4", "neighbours6"), pair)]
+        }
         Key::SpoofCheck { port, mac } => {
             let name = padded_ifname(port);
             let pair = [&name[..], mac, &[0, 0]].concat();
@@ -134,10 +156,12 @@ pub(crate) fn entries(element: &Element, owner: &Owner) -> Result<Vec<Entry>, Er
                 return invalid("the host's address and the pod's are of different families");
             }
         }
-        Element::Bridge { ifname } if !is_ifname(ifname) => {
-            return invalid("not a name of an interface: 1 to 15 bytes without \"/\" and spaces");
-        }
-        Element::SpoofCheck { port, .. } if !is_ifname(port) => {
+        Element::Bridge { ifname }
+        | Element::ClosedBridge { ifname }
+        | Element::Neighbours { bridge: ifname, .. }
+        | Element::SpoofCheck { port: ifname, .. }
+            if !is_ifname(ifname) =>
+        {
             return invalid("not a name of an interface: 1 to 15 bytes without \"/\" and spaces");
         }
         Element::Egress { source, policy: Policy { action: Action::Snat(to), .. } }
@@ -174,6 +198,13 @@ pub(crate) fn key(place: &Place) -> Option<Key> {
         "bridges" => Key::Bridge { ifname: ifname(bytes.get(..16)?)? },
         "egress4" | "egress6" => Key::Egress { source: address(bytes)? },
         "excluded4" | "excluded6" => Key::Excluded { address: address(bytes)? },
+        "forwarded4" | "forwarded6" => Key::Forwarded { address: address(bytes)? },
+        "closed_bridges" => Key::ClosedBridge { ifname: ifname(bytes.get(..16)?)? },
+        "closed4" | "closed6" => Key::Closed { address: address(bytes)? },
+        "neighbours4" | "neighbours6" => {
+            let (ip, bridge) = bytes.split_at_checked(bytes.len().checked_sub(16)?)?;
+            Key::Neighbours { address: address(ip)?, bridge: ifname(bridge)? }
+        }
         "macs" => Key::SpoofCheck {
             port: ifname(bytes.get(..16)?)?,
             mac: bytes.get(16..22)?.try_into().ok()?,
@@ -249,6 +280,11 @@ mod tests {
             any::<IpAddr>().prop_map(|source| Key::Egress { source }),
             any::<IpAddr>().prop_map(|address| Key::Excluded { address }),
             name.prop_map(|ifname| Key::Bridge { ifname }),
+            any::<IpAddr>().prop_map(|address| Key::Forwarded { address }),
+            name.prop_map(|ifname| Key::ClosedBridge { ifname }),
+            any::<IpAddr>().prop_map(|address| Key::Closed { address }),
+            (any::<IpAddr>(), name)
+                .prop_map(|(address, bridge)| Key::Neighbours { address, bridge }),
             (name, any::<[u8; 6]>()).prop_map(|(port, mac)| Key::SpoofCheck { port, mac }),
         ]
     }
@@ -268,7 +304,7 @@ mod tests {
 
         #[test]
         fn any_bytes_can_be_read(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-            for family in Family::ALL {
+            for family in Family::OURS {
                 for set in sets(family) {
                     let _ = key(&Place { family, set, key: bytes.clone() });
                 }

@@ -7,16 +7,19 @@ use crate::{
     error::Error,
     language::{self, Statement, Verdict},
     netlink::Request,
+    others::Chain,
     policy, set_element,
     stored::{Family, Place},
 };
 
-/// The ruleset as an administrator reads it: name and text of each file, in nft's language. `policy.nft` has
-/// placeholders; [`crate::Policy::render`] fills them in.
+/// The ruleset as an administrator reads it: name and text of each file, in nft's language. All but the first two have
+/// placeholders; [`crate::Policy::render`] fills in those of `policy.nft`.
 pub const TEMPLATES: &[(&str, &str)] = &[
     ("catena.nft", include_str!("../catena.nft")),
     ("bridge.nft", include_str!("../bridge.nft")),
     ("policy.nft", policy::TEMPLATE),
+    ("forward.nft", include_str!("../forward.nft")),
+    ("iptables.nft", include_str!("../iptables.nft")),
 ];
 
 /// What precedes the version's eight hexadecimal digits in a template.
@@ -24,8 +27,8 @@ const VERSION: &str = "elements = { 0x00000001 : 0x";
 
 fn template(family: Family) -> (&'static str, &'static str) {
     match family {
-        Family::Inet => TEMPLATES[0],
         Family::Bridge => TEMPLATES[1],
+        Family::Inet | Family::Ip | Family::Ip6 => TEMPLATES[0],
     }
 }
 
@@ -38,6 +41,27 @@ pub(crate) fn install(family: Family) -> Result<Vec<Request>, Error> {
 /// The messages that make the chain of a rendered policy.
 pub(crate) fn install_policy(text: &str) -> Result<Vec<Request>, Error> {
     compile::chain("policy.nft", &language::parse("policy.nft", text)?)
+}
+
+/// The messages that make the rule which stands in a chain of another's.
+pub(crate) fn forward_rule(chain: &Chain) -> Result<Vec<Request>, Error> {
+    let (file, text) = TEMPLATES[3];
+    let text = text.replace("$FAMILY", "inet").replace('$', "");
+    let mut table = language::parse(file, &text)?;
+    // Names of others may be anything; so they are put in here, and not in the text.
+    table.family = chain.family;
+    table.name.clone_from(&chain.table);
+    for one in &mut table.chains {
+        one.name.clone_from(&chain.name);
+    }
+    compile::chain(file, &table)
+}
+
+/// The messages that make the chains and rules which stand in iptables' table filter.
+pub(crate) fn iptables_rules(family: Family, admin: &str) -> Result<Vec<Request>, Error> {
+    let (file, text) = TEMPLATES[4];
+    let text = text.replace("$ADMIN", admin).replace("$FAMILY", &family.to_string());
+    compile::chain(file, &language::parse(file, &text)?)
 }
 
 /// The table's chains, and how often the kernel says that each is used: its own rules, and those that lead
@@ -96,7 +120,7 @@ mod tests {
 
     #[test]
     fn each_template_says_its_own_version() {
-        for family in Family::ALL {
+        for family in Family::OURS {
             let (file, text) = template(family);
             let said = format!("{:08x}", version(family));
             let without = text.replace(&format!("{VERSION}{said}"), VERSION);
@@ -108,7 +132,7 @@ mod tests {
 
     #[test]
     fn all_templates_compile() {
-        for family in Family::ALL {
+        for family in Family::OURS {
             install(family).unwrap();
         }
     }

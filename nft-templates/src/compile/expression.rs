@@ -9,7 +9,7 @@ use netlink_packet_netfilter::nftables::{
     Register, Verdict as VerdictCode, VerdictAttribute,
 };
 
-use crate::language::{Field, Ip, Nat, Operand, Set, Statement, Type, Verdict};
+use crate::language::{Bits, Field, Ip, Nat, Operand, Set, Statement, Type, Verdict};
 
 /// The table's sets by name: a rule's lookups are checked against their types.
 pub(super) type Names<'a> = HashMap<&'a str, &'a Set>;
@@ -26,6 +26,8 @@ const NFPROTO_IPV6: u8 = 10;
 const LOOPBACK_IFINDEX: u32 = 1;
 const RTN_LOCAL: u32 = 2;
 const IPS_DST_NAT: u32 = 1 << 5;
+const STATE_ESTABLISHED: u32 = 1 << 1;
+const STATE_RELATED: u32 = 1 << 2;
 const RANGE_PROTO_RANDOM_FULLY: u32 = 1 << 4;
 
 /// The register at a byte offset of the 64 bytes there are. Only every 16th has an old name as well, and
@@ -62,6 +64,22 @@ impl Builder<'_> {
         match statement {
             Statement::Match { fields, negated, operand } => {
                 self.matching(fields, *negated, operand)?;
+            }
+            Statement::HasMark(bits) => {
+                self.meta(register(0), MetaKey::Mark);
+                self.bitwise(*bits, 0);
+                self.compare(Operator::Equal, bits.to_ne_bytes().to_vec());
+            }
+            Statement::SetMark(bits) => {
+                self.meta(register(0), MetaKey::Mark);
+                match *bits {
+                    Bits::Set(bits) => self.bitwise(!bits, bits),
+                    Bits::Keep(mask) => self.bitwise(mask, 0),
+                }
+                self.out.push(Expressions::Meta(vec![
+                    Meta::Key(MetaKey::Mark),
+                    Meta::SourceRegister(register(0)),
+                ]));
             }
             Statement::VerdictMap { fields, map } => {
                 self.load(fields)?;
@@ -116,13 +134,20 @@ impl Builder<'_> {
                 self.load(fields)?;
                 self.compare(equal, RTN_LOCAL.to_ne_bytes().to_vec());
             }
-            (Operand::Dnat, _) if !negated => {
-                self.load(fields)?;
-                self.mask(IPS_DST_NAT.to_ne_bytes().to_vec());
-                self.compare(Operator::NotEqual, vec![0; 4]);
+            (Operand::Dnat, _) if !negated => self.any_bit(fields, IPS_DST_NAT)?,
+            (Operand::Established, _) if !negated => {
+                self.any_bit(fields, STATE_ESTABLISHED | STATE_RELATED)?;
             }
             _ => return Err("this comparison is not supported".into()),
         }
+        Ok(())
+    }
+
+    /// Whether any of these bits is set in a field of four bytes.
+    fn any_bit(&mut self, fields: &[Field], bits: u32) -> Result<(), String> {
+        self.load(fields)?;
+        self.bitwise(bits, 0);
+        self.compare(Operator::NotEqual, vec![0; 4]);
         Ok(())
     }
 
@@ -138,7 +163,8 @@ impl Builder<'_> {
             self.compare(operator, address[..bits / 8].to_vec());
         } else {
             self.load(&[field])?;
-            self.mask(mask);
+            let xor = vec![0; mask.len()];
+            self.mask(mask, xor);
             self.compare(operator, address);
         }
         Ok(())
@@ -169,7 +195,8 @@ impl Builder<'_> {
             Field::Iif => self.meta(to, MetaKey::Iif),
             Field::Iifname => self.meta(to, MetaKey::Iifname),
             Field::Oifname => self.meta(to, MetaKey::Oifname),
-            // NFTA_CT_KEY NFT_CT_STATUS, NFTA_CT_DREG
+            // NFTA_CT_KEY NFT_CT_STATE or NFT_CT_STATUS, NFTA_CT_DREG
+            Field::CtState => self.other("ct", &[(2, 0), (1, to.into())]),
             Field::CtStatus => self.other("ct", &[(2, 2), (1, to.into())]),
             // NFTA_FIB_FLAGS NFTA_FIB_F_DADDR, NFTA_FIB_RESULT NFT_FIB_RESULT_ADDRTYPE, NFTA_FIB_DREG
             Field::FibDaddrType => self.other("fib", &[(3, 2), (2, 3), (1, to.into())]),
@@ -225,12 +252,17 @@ impl Builder<'_> {
         ]));
     }
 
-    fn mask(&mut self, mask: Vec<u8>) {
+    /// Keeps the bits of `mask` of four bytes in the host's order, and inverts those of `xor`.
+    fn bitwise(&mut self, mask: u32, xor: u32) {
+        self.mask(mask.to_ne_bytes().to_vec(), xor.to_ne_bytes().to_vec());
+    }
+
+    fn mask(&mut self, mask: Vec<u8>, xor: Vec<u8>) {
         self.out.push(Expressions::Bitwise(vec![
             Bitwise::SourceRegister(register(0)),
             Bitwise::DestinationRegister(register(0)),
             Bitwise::Length(mask.len() as u32),
-            Bitwise::Xor(DataAttribute::Value(vec![0; mask.len()])),
+            Bitwise::Xor(DataAttribute::Value(xor)),
             Bitwise::Mask(DataAttribute::Value(mask)),
         ]));
     }
@@ -306,7 +338,7 @@ impl Field {
             Self::L4Proto => (1, Some(Type::InetProto)),
             Self::DestinationPort => (2, Some(Type::InetService)),
             Self::Iifname | Self::Oifname => (16, Some(Type::Ifname)),
-            Self::Iif | Self::CtStatus | Self::FibDaddrType => (4, None),
+            Self::Iif | Self::CtState | Self::CtStatus | Self::FibDaddrType => (4, None),
         }
     }
 }

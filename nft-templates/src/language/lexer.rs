@@ -19,7 +19,7 @@ pub(crate) enum Kind {
     Word(String),
     /// Between double quotes, which are not part of it.
     Quoted(String),
-    /// `{ } , = != + @ . :`
+    /// `{ } , = == != + & | @ . :`
     Symbol(&'static str),
     /// The end of a statement: a semicolon or the end of a line. Several in a row are one.
     End,
@@ -36,7 +36,7 @@ impl fmt::Display for Kind {
     }
 }
 
-const SYMBOLS: [&str; 7] = ["!=", "{", "}", ",", "=", "+", "@"];
+const SYMBOLS: [&str; 10] = ["!=", "==", "{", "}", ",", "=", "+", "&", "|", "@"];
 
 /// Splits a text into tokens. A point or colon that stands alone is a symbol; within a word (a name, an
 /// address) it belongs to the word, as nft has it, too.
@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn what_is_no_token_is_an_error_with_its_line() {
-        let error = lex("x.nft", "a\nb & c").unwrap_err();
-        assert_eq!(error.to_string(), "x.nft:2: unexpected '&'");
+        let error = lex("x.nft", "a\nb * c").unwrap_err();
+        assert_eq!(error.to_string(), "x.nft:2: unexpected '*'");
         assert!(lex("x.nft", "\"open").is_err());
     }
 }

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::{
     lexer::{Kind, Token, lex, unexpected},
     syntax::{
-        BaseChain, Chain, ChainKind, Data, Field, Ip, Nat, Operand, Rule, Set, Statement, Table,
-        Type, Verdict,
+        BaseChain, Bits, Chain, ChainKind, Data, Field, Ip, Nat, Operand, Rule, Set, Statement,
+        Table, Type, Verdict,
     },
 };
 use crate::{error::Error, stored::Family};
@@ -65,6 +65,17 @@ impl Parser<'_> {
         }
     }
 
+    fn quoted(&mut self, what: &str) -> Result<String, Error> {
+        match self.peek() {
+            Some(Kind::Quoted(text)) => {
+                let text = text.clone();
+                self.next += 1;
+                Ok(text)
+            }
+            _ => Err(self.error(what)),
+        }
+    }
+
     fn keyword(&mut self, keyword: &str) -> Result<(), Error> {
         if self.next_is(keyword) { Ok(()) } else { Err(self.error(&format!("\"{keyword}\""))) }
     }
@@ -74,6 +85,16 @@ impl Parser<'_> {
         let is = matches!(self.peek(), Some(Kind::Word(word)) if word == keyword);
         self.next += usize::from(is);
         is
+    }
+
+    /// Takes these two words if they are next.
+    fn next_are(&mut self, [first, second]: [&str; 2]) -> bool {
+        let before = self.next;
+        let are = self.next_is(first) && self.next_is(second);
+        if !are {
+            self.next = before;
+        }
+        are
     }
 
     /// Takes this symbol if it is next.
@@ -122,8 +143,12 @@ impl Parser<'_> {
             Family::Inet
         } else if self.next_is("bridge") {
             Family::Bridge
+        } else if self.next_is("ip") {
+            Family::Ip
+        } else if self.next_is("ip6") {
+            Family::Ip6
         } else {
-            return Err(self.error("\"inet\" or \"bridge\""));
+            return Err(self.error("\"inet\", \"bridge\", \"ip\" or \"ip6\""));
         };
         let name = self.word("the table's name")?;
         let mut table = Table { family, name, sets: Vec::new(), chains: Vec::new() };
@@ -226,6 +251,7 @@ impl Parser<'_> {
         self.keyword("hook")?;
         let hook = match self.word("a hook")?.as_str() {
             "prerouting" => 0,
+            "forward" => 2,
             "output" => 3,
             "postrouting" => 4,
             other => return Err(unexpected(self.file, self.line(), &format!("hook {other}"))),
@@ -236,6 +262,7 @@ impl Parser<'_> {
             (Family::Inet, Some(Kind::Word(word))) => match word.as_str() {
                 "raw" => Some(-300),
                 "dstnat" => Some(-100),
+                "filter" => Some(0),
                 "srcnat" => Some(100),
                 _ => None,
             },
@@ -246,7 +273,13 @@ impl Parser<'_> {
             None => self.number("a priority")?,
             Some(base) => {
                 self.next += 1;
-                base + if self.next_symbol("+") { self.number::<i32>("a number")? } else { 0 }
+                if self.next_symbol("+") {
+                    base + self.number::<i32>("a number")?
+                } else if self.next_is("-") {
+                    base - self.number::<i32>("a number")?
+                } else {
+                    base
+                }
             }
         };
         self.end()?;
@@ -261,11 +294,16 @@ impl Parser<'_> {
     fn rule(&mut self) -> Result<Rule, Error> {
         let line = self.line();
         let mut statements = Vec::new();
+        let mut comment = None;
         while !matches!(self.peek(), Some(Kind::End | Kind::Symbol("}")) | None) {
+            if self.next_is("comment") {
+                comment = Some(self.quoted("the comment's text")?);
+                break;
+            }
             statements.push(self.statement()?);
         }
         self.end()?;
-        Ok(Rule { line, statements })
+        Ok(Rule { line, statements, comment })
     }
 
     fn statement(&mut self) -> Result<Statement, Error> {
@@ -297,9 +335,29 @@ impl Parser<'_> {
             let fields = self.fields()?;
             self.keyword("map")?;
             Ok(Statement::DnatMap { ip, fields, map: self.set_name()? })
+        } else if self.next_are(["meta", "mark"]) {
+            self.mark()
         } else {
             self.matching()
         }
+    }
+
+    /// What follows `meta mark`.
+    fn mark(&mut self) -> Result<Statement, Error> {
+        if self.next_is("set") {
+            self.keyword("meta")?;
+            self.keyword("mark")?;
+            if self.next_symbol("|") {
+                return Ok(Statement::SetMark(Bits::Set(self.hexadecimal()?)));
+            }
+            self.symbol("&")?;
+            return Ok(Statement::SetMark(Bits::Keep(self.hexadecimal()?)));
+        }
+        self.symbol("&")?;
+        let bits = self.hexadecimal()?;
+        self.symbol("==")?;
+        let error = self.error("the same bits");
+        if self.hexadecimal()? == bits { Ok(Statement::HasMark(bits)) } else { Err(error) }
     }
 
     fn matching(&mut self) -> Result<Statement, Error> {
@@ -319,6 +377,11 @@ impl Parser<'_> {
                 }
                 [Field::FibDaddrType] if self.next_is("local") => Operand::Local,
                 [Field::CtStatus] if self.next_is("dnat") => Operand::Dnat,
+                [Field::CtState] if self.next_is("established") => {
+                    self.symbol(",")?;
+                    self.keyword("related")?;
+                    Operand::Established
+                }
                 _ => return Err(self.error("what this can be compared with")),
             }
         };
@@ -383,8 +446,12 @@ impl Parser<'_> {
             "iifname" => Field::Iifname,
             "oifname" => Field::Oifname,
             "ct" => {
-                self.keyword("status")?;
-                Field::CtStatus
+                if self.next_is("state") {
+                    Field::CtState
+                } else {
+                    self.keyword("status")?;
+                    Field::CtStatus
+                }
             }
             "fib" => {
                 self.keyword("daddr")?;
@@ -416,8 +483,8 @@ mod tests {
         );
         assert_eq!(rule_error("tcp dport 80"), "x.nft:3: expected a statement, found \"tcp\"");
         assert_eq!(
-            error("table ip t {}"),
-            "x.nft:1: expected \"inet\" or \"bridge\", found \"ip\""
+            error("table arp t {}"),
+            "x.nft:1: expected \"inet\", \"bridge\", \"ip\" or \"ip6\", found \"arp\""
         );
         assert_eq!(
             error("table inet t {\nset s { type nonsense; }\n}"),
@@ -444,6 +511,14 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_is_compared_by_bits_that_are_all_set() {
+        for rule in ["meta mark & 0x00000001 == 0x00000002", "meta mark == 0x00000001"] {
+            assert!(rule_error(rule).contains("expected"), "{rule}");
+        }
+        assert!(rule_error("meta mark set 0x00000001").contains("expected \"meta\""));
+    }
+
+    #[test]
     fn a_priority_may_be_a_name_with_a_number() {
         let priority = |family: &str, priority: &str| {
             let text = format!(
@@ -454,6 +529,7 @@ mod tests {
         assert_eq!(priority("inet", "dstnat + 10").unwrap(), -90);
         assert_eq!(priority("inet", "-90").unwrap(), -90);
         assert_eq!(priority("inet", "raw").unwrap(), -300);
+        assert_eq!(priority("inet", "filter - 10").unwrap(), -10);
         assert_eq!(priority("bridge", "dstnat").unwrap(), -300);
         assert!(priority("bridge", "raw").is_err());
     }

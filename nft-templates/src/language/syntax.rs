@@ -61,7 +61,7 @@ pub(crate) struct Chain {
 #[derive(Clone, Debug)]
 pub(crate) struct BaseChain {
     pub(crate) kind: ChainKind,
-    /// Number of the hook: prerouting 0, output 3, postrouting 4.
+    /// Number of the hook: prerouting 0, forward 2, output 3, postrouting 4.
     pub(crate) hook: u32,
     pub(crate) priority: i32,
 }
@@ -77,12 +77,18 @@ pub(crate) enum ChainKind {
 pub(crate) struct Rule {
     pub(crate) line: usize,
     pub(crate) statements: Vec<Statement>,
+    /// `comment "…"`, at its end.
+    pub(crate) comment: Option<String>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Statement {
     /// `FIELD . FIELD [!=] OPERAND`
     Match { fields: Vec<Field>, negated: bool, operand: Operand },
+    /// `meta mark & BITS == BITS`: all of these bits are set.
+    HasMark(u32),
+    /// `meta mark set meta mark | BITS`, `meta mark set meta mark & MASK`: sets or clears bits.
+    SetMark(Bits),
     /// `FIELD vmap @MAP`
     VerdictMap { fields: Vec<Field>, map: String },
     /// `dnat ip to FIELD . FIELD map @MAP`
@@ -91,6 +97,15 @@ pub(crate) enum Statement {
     SourceNat { nat: Nat, fully_random: bool },
     /// `accept`, `jump CHAIN`, …
     Verdict(Verdict),
+}
+
+/// What is done with the bits of a packet's mark.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Bits {
+    /// These are set, the others stay.
+    Set(u32),
+    /// These stay, the others are cleared.
+    Keep(u32),
 }
 
 #[derive(Clone, Debug)]
@@ -121,6 +136,8 @@ pub(crate) enum Operand {
     Local,
     /// `dnat`, of `ct status`.
     Dnat,
+    /// `established,related`, of `ct state`.
+    Established,
 }
 
 /// `ip` or `ip6`
@@ -151,6 +168,8 @@ pub(crate) enum Field {
     Oifname,
     /// `ct status`
     CtStatus,
+    /// `ct state`
+    CtState,
     /// `fib daddr type`
     FibDaddrType,
 }

@@ -105,7 +105,7 @@ impl Ruleset {
     fn snapshot(&mut self) -> Result<Option<Vec<Entry>>, Error> {
         let before = self.generation()?;
         let mut entries = Vec::new();
-        for family in Family::ALL {
+        for family in Family::OURS {
             entries.extend(self.all_entries(family)?);
         }
         Ok((self.generation()? == before).then_some(entries))
@@ -142,7 +142,7 @@ impl Ruleset {
             for _ in 0..ATTEMPTS {
                 let generation = ruleset.generation()?;
                 let mut entries = Vec::new();
-                for family in Family::ALL {
+                for family in Family::OURS {
                     entries.extend(ruleset.all_entries(family)?);
                 }
                 entries.retain(|entry| entry.owner == *owner && !is_shared(entry));

@@ -168,7 +168,7 @@ pub(super) fn describe(request: &Request) -> String {
                     _ => {}
                 }
             }
-            let known = Family::ALL.iter().flat_map(|f| crate::stored::sets(*f));
+            let known = Family::OURS.iter().flat_map(|f| crate::stored::sets(*f));
             let set = known.copied().find(|known| Some(*known) == name);
             let key = set.zip(key).and_then(|(set, key)| {
                 crate::stored::key(&Place { family: request.family, set, key: key.clone() })

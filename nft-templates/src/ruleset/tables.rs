@@ -28,7 +28,7 @@ impl Ruleset {
     ///
     /// As [`Self::commit`], but for those of conflicts.
     pub fn repair(&mut self) -> Result<Committed, Error> {
-        let families = BTreeSet::from(Family::ALL);
+        let families = BTreeSet::from(Family::OURS);
         self.locked(|ruleset| {
             for _ in 0..ATTEMPTS {
                 let state = ruleset.read(&families, std::iter::empty(), std::iter::empty())?;
