@@ -15,7 +15,7 @@ mod element;
 mod error;
 mod language;
 mod netlink;
-mod others;
+pub mod others;
 mod owner;
 mod policy;
 mod ruleset;

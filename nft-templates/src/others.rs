@@ -1,34 +1,59 @@
-//! Chains and rules of others: reading them, and what of them this crate understands.
+//! Chains and rules of others: reading them, and taking away those that are to go.
 //!
-//! Rules are read as far as is needed: where they lead, and whether for every packet. Listing all
-//! chains of a node grows with what others keep there; a chain's rules are asked for by its name.
+//! They are asked for by name, so that the cost does not grow with what others keep elsewhere, and rules are understood as
+//! far as is needed: where they lead, what they compare, what they say of themselves. Only a listing of all chains grows
+//! with what others keep.
+
+mod rule;
 
 use netlink_packet_core::NLM_F_APPEND;
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, ExpressionAttribute, Expressions, Hook,
-    HookNumber, Immediate, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage,
-    Verdict as Code, VerdictAttribute,
+    ChainAttribute, ChainMessage, Hook, HookNumber, NfTablesMessage, RuleAttribute, RuleMessage,
 };
+use nix::errno::Errno;
 
+pub use self::rule::Rule;
+pub use crate::stored::Family;
 use crate::{
     error::Error,
-    language::Verdict,
     netlink::{Connection, Request},
-    stored::Family,
 };
 
-// Numbers of linux/netfilter.h: verdicts, and policies of chains.
+/// A policy of chains (linux/netfilter.h).
 const NF_DROP: u32 = 0;
-const NF_ACCEPT: u32 = 1;
-/// The attribute with the name of an extension of iptables (NFTA_MATCH_NAME).
-const MATCH_NAME: u16 = 1;
 
 /// A chain of anyone's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Chain {
-    pub(crate) family: Family,
-    pub(crate) table: String,
-    pub(crate) name: String,
+pub struct Chain {
+    /// The family of its table.
+    pub family: Family,
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Chain {
+    /// The chain of this name.
+    pub fn new(family: Family, table: &str, name: &str) -> Self {
+        Self { family, table: table.to_owned(), name: name.to_owned() }
+    }
+
+    /// Asks whether it is there.
+    fn get(&self) -> Request {
+        let message = NfTablesMessage::GetChain(ChainMessage { attributes: self.attributes() });
+        Request { family: self.family, flags: 0, message }
+    }
+
+    /// Deletes it; the kernel refuses while a rule leads to it, and takes its own rules along.
+    pub(crate) fn delete(&self) -> Request {
+        let message = NfTablesMessage::DeleteChain(ChainMessage { attributes: self.attributes() });
+        Request { family: self.family, flags: 0, message }
+    }
+
+    fn attributes(&self) -> Vec<ChainAttribute> {
+        vec![ChainAttribute::Table(self.table.clone()), ChainAttribute::Name(self.name.clone())]
+    }
 }
 
 impl std::fmt::Display for Chain {
@@ -48,12 +73,62 @@ pub(crate) struct Base {
     pub(crate) drops: bool,
 }
 
-/// A rule of anyone's.
-#[derive(Clone, Debug)]
-pub(crate) struct Rule {
-    chain: Chain,
-    handle: u64,
-    expressions: Vec<Expressions>,
+/// What others have in the kernel.
+pub struct Others<'c> {
+    pub(crate) connection: &'c mut Connection,
+}
+
+impl Others<'_> {
+    /// Those of the chains that are there, by one request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotPermitted`], [`Error::NoNfTables`] and those of the socket.
+    pub fn present(
+        &mut self,
+        chains: impl IntoIterator<Item = Chain>,
+    ) -> Result<Vec<Chain>, Error> {
+        let chains: Vec<_> = chains.into_iter().collect();
+        let requests: Vec<_> = chains.iter().map(Chain::get).collect();
+        let mut present = Vec::new();
+        for (chain, answer) in chains.into_iter().zip(self.connection.get(&requests)?) {
+            match answer {
+                Ok(_) => present.push(chain),
+                // No such chain, no such table, a family that the kernel does not have.
+                Err(Errno::ENOENT | Errno::EAFNOSUPPORT) => {}
+                Err(errno) => {
+                    return Err(Error::Rejected { object: format!("chain {chain}"), errno });
+                }
+            }
+        }
+        Ok(present)
+    }
+
+    /// A chain's rules, in their order; none where there is no such chain.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::present`], and [`Error::Busy`] when others left no gap.
+    pub fn rules(&mut self, chain: &Chain) -> Result<Vec<Rule>, Error> {
+        self.connection.rules_of(chain)
+    }
+}
+
+/// What of others' is to be taken away.
+#[derive(Debug, Default)]
+pub struct Removal {
+    /// Rules.
+    pub rules: Vec<Rule>,
+    /// Chains with their rules. None may be led to by a rule that stays.
+    pub chains: Vec<Chain>,
+}
+
+impl Removal {
+    /// The requests, in the order in which the kernel can do them: a chain goes when nothing leads to it any more.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        let rules = self.rules.iter().map(Rule::delete);
+        rules.chain(self.chains.iter().map(Chain::delete)).collect()
+    }
 }
 
 impl Connection {
@@ -77,59 +152,10 @@ impl Connection {
         let message = NfTablesMessage::GetRule(RuleMessage { attributes });
         let rules = self.dump(&Request { family: chain.family, flags: 0, message })?;
         let rules = rules.into_iter().filter_map(|message| match message {
-            NfTablesMessage::NewRule(message) => Some(rule(chain, message)),
+            NfTablesMessage::NewRule(message) => Some(Rule::read(chain, message)),
             _ => None,
         });
         Ok(rules.collect())
-    }
-}
-
-impl Chain {
-    /// Deletes the chain; the kernel refuses while a rule leads to it, and takes its own rules along.
-    pub(crate) fn delete(&self) -> Request {
-        let attributes = vec![
-            ChainAttribute::Table(self.table.clone()),
-            ChainAttribute::Name(self.name.clone()),
-        ];
-        let message = NfTablesMessage::DeleteChain(ChainMessage { attributes });
-        Request { family: self.family, flags: 0, message }
-    }
-}
-
-impl Rule {
-    /// The rule's expressions, but for those that count, log or comment.
-    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expressions> {
-        self.expressions.iter().filter(|expression| match expression {
-            Expressions::Other { expression_type: name, attributes } => match name.as_str() {
-                "counter" | "log" => false,
-                "match" => !attributes.iter().any(|attribute| {
-                    use netlink_packet_core::Nla as _;
-                    let mut value = vec![0; attribute.value_len()];
-                    attribute.emit_value(&mut value);
-                    attribute.kind() == MATCH_NAME && value == b"comment\0"
-                }),
-                _ => true,
-            },
-            _ => true,
-        })
-    }
-
-    /// The verdict, and whether it is that of every packet that comes to this rule.
-    pub(crate) fn verdict(&self) -> Option<(Verdict, bool)> {
-        let verdict = self.expressions.iter().find_map(verdict_of)?;
-        let always = self.expressions().all(|expression| verdict_of(expression).is_some());
-        Some((verdict, always))
-    }
-
-    /// Deletes the rule.
-    pub(crate) fn delete(&self) -> Request {
-        let attributes = vec![
-            RuleAttribute::Table(self.chain.table.clone()),
-            RuleAttribute::Chain(self.chain.name.clone()),
-            RuleAttribute::Handle(self.handle),
-        ];
-        let message = NfTablesMessage::DeleteRule(RuleMessage { attributes });
-        Request { family: self.chain.family, flags: 0, message }
     }
 }
 
@@ -167,63 +193,4 @@ fn number(hook: HookNumber) -> u32 {
         HookNumber::Other(number) => number,
         _ => u32::MAX,
     }
-}
-
-fn rule(chain: &Chain, message: RuleMessage) -> Rule {
-    let mut rule = Rule { chain: chain.clone(), handle: 0, expressions: Vec::new() };
-    for attribute in message.attributes {
-        match attribute {
-            RuleAttribute::Handle(handle) => rule.handle = handle,
-            RuleAttribute::Expressions(list) => {
-                rule.expressions = list.into_iter().filter_map(expression).collect();
-            }
-            _ => {}
-        }
-    }
-    rule
-}
-
-fn expression(attribute: ListAttribute<ExpressionAttribute>) -> Option<Expressions> {
-    let ListAttribute::Element(attributes) = attribute else { return None };
-    let mut name = None;
-    for attribute in attributes {
-        match attribute {
-            ExpressionAttribute::Data(data) => return Some(data),
-            ExpressionAttribute::Name(is) => name = Some(is),
-            _ => {}
-        }
-    }
-    // One without data, as "notrack".
-    name.map(|name| Expressions::Other { expression_type: name, attributes: Vec::new() })
-}
-
-fn verdict_of(expression: &Expressions) -> Option<Verdict> {
-    let attributes = match expression {
-        Expressions::Immediate(attributes) => attributes,
-        // A reject ends a packet as a drop does.
-        Expressions::Other { expression_type, .. } if expression_type == "reject" => {
-            return Some(Verdict::Drop);
-        }
-        _ => return None,
-    };
-    let verdict = attributes.iter().find_map(|attribute| match attribute {
-        Immediate::Data(DataAttribute::Verdict(verdict)) => Some(verdict),
-        _ => None,
-    })?;
-    let (mut code, mut chain) = (None, String::new());
-    for part in verdict {
-        match part {
-            VerdictAttribute::Code(is) => code = Some(*is),
-            VerdictAttribute::Chain(name) => chain.clone_from(name),
-            _ => {}
-        }
-    }
-    Some(match code? {
-        Code::Jump => Verdict::Jump(chain),
-        Code::Goto => Verdict::Goto(chain),
-        Code::Return => Verdict::Return,
-        Code::Other(NF_DROP) => Verdict::Drop,
-        Code::Other(NF_ACCEPT) => Verdict::Accept,
-        _ => return None,
-    })
 }

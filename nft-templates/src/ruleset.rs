@@ -3,6 +3,7 @@
 mod commit;
 mod forward;
 mod look;
+mod others;
 mod policies;
 mod seen;
 mod state;

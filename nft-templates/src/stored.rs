@@ -17,10 +17,14 @@ const IFNAME_MAX: usize = 15;
 
 /// The family of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Family {
+pub enum Family {
+    /// `ip`
     Ip,
+    /// `ip6`
     Ip6,
+    /// `inet`
     Inet,
+    /// `bridge`
     Bridge,
 }
 
@@ -226,7 +230,8 @@ fn host_port(host_ip: IpAddr, rest: &[u8]) -> Option<Key> {
     Some(Key::HostPort { protocol, host_ip, host_port: u16::from_be_bytes([high, low]) })
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+/// The address of these bytes, by their number.
+pub(crate) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => Some(<[u8; 4]>::try_from(bytes).ok()?.into()),
         16 => Some(<[u8; 16]>::try_from(bytes).ok()?.into()),

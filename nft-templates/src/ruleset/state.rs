@@ -135,21 +135,37 @@ pub(super) fn describe(request: &Request) -> String {
         DataAttribute, ListAttribute, RuleAttribute, SetAttribute, SetElementAttribute,
         SetElementList,
     };
+    // Chains and rules may be in tables of others.
+    let mut table = TABLE;
     let what = match &request.message {
         NfTablesMessage::NewChain(m) | NfTablesMessage::DeleteChain(m) => {
-            m.attributes.iter().find_map(|attribute| match attribute {
-                ChainAttribute::Name(name) => Some(format!("chain {name} of ")),
-                _ => None,
-            })
+            let mut what = None;
+            for attribute in &m.attributes {
+                match attribute {
+                    ChainAttribute::Table(of) => table = of,
+                    ChainAttribute::Name(name) => what = Some(format!("chain {name} of ")),
+                    _ => {}
+                }
+            }
+            what
         }
         NfTablesMessage::NewSet(m) => m.attributes.iter().find_map(|attribute| match attribute {
             SetAttribute::Name(name) => Some(format!("set {name} of ")),
             _ => None,
         }),
-        NfTablesMessage::NewRule(m) => m.attributes.iter().find_map(|attribute| match attribute {
-            RuleAttribute::Chain(name) => Some(format!("a rule in chain {name} of ")),
-            _ => None,
-        }),
+        NfTablesMessage::NewRule(m) | NfTablesMessage::DeleteRule(m) => {
+            let mut what = None;
+            for attribute in &m.attributes {
+                match attribute {
+                    RuleAttribute::Table(of) => table = of,
+                    RuleAttribute::Chain(name) => {
+                        what = Some(format!("a rule in chain {name} of "))
+                    }
+                    _ => {}
+                }
+            }
+            what
+        }
         NfTablesMessage::NewSetElement(m)
         | NfTablesMessage::GetSetElement(m)
         | NfTablesMessage::DeleteSetElement(m) => {
@@ -178,5 +194,5 @@ pub(super) fn describe(request: &Request) -> String {
         }
         _ => None,
     };
-    format!("{}table {} {TABLE}", what.unwrap_or_default(), request.family)
+    format!("{}table {} {table}", what.unwrap_or_default(), request.family)
 }
