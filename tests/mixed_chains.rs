@@ -38,7 +38,7 @@ fn bandwidth() -> Value {
 }
 
 fn tuning() -> Value {
-    json!({ "type": "tuning", "mtu": 1400 })
+    json!({ "type": "tuning", "exec": true, "mtu": 1400 })
 }
 
 fn firewall() -> Value {
@@ -147,7 +147,7 @@ fn a_chain_of_both_kinds_is_rolled_back() {
     let node = Node::new();
     let bench = Bench::new(&node, "c1");
     let catena = Catena::new(&node, CATENA).cni_path(REFERENCE).cap_args(&port_and_rates(8080));
-    let wrong = json!({ "type": "tuning", "sysctl": { "net.ipv4.conf.absent.forwarding": "1" } });
+    let wrong = json!({ "type": "tuning", "exec": true, "sysctl": { "net.ipv4.conf.absent.forwarding": "1" } });
     let chain = [bridge("cni0", &SUBNET), exec(portmap()), snat(), wrong];
     let output = PluginOutput::from(catena.try_add(&conflist(&chain), &bench.container));
     assert!(output.error_text().starts_with("delegate 4 of 4 failed: tuning: "), "{output}");

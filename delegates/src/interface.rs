@@ -31,7 +31,7 @@ pub(crate) use elements::{masquerade, remove_elements};
 pub(crate) use forwarding::enable_forwarding;
 pub(crate) use ipam::run_ipam;
 pub(crate) use result::{
-    addresses, everywhere, first_of, inside, is_own, position, route_via, wanted_route,
+    addresses, everywhere, first_of, inside, is_own, mtu_inside, position, route_via, wanted_route,
 };
 
 /// How long IPv6 duplicate address detection may take: as long as with the reference plugins.

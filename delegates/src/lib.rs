@@ -12,6 +12,7 @@ mod node;
 pub mod portmap;
 pub mod ptp;
 pub mod snat;
+pub mod tuning;
 
 use chain::Plugin;
 
@@ -29,4 +30,5 @@ pub static BUILTINS: &[&dyn Plugin<Node>] = &[
     &bandwidth::Bandwidth,
     &portmap::Portmap,
     &snat::Snat,
+    &tuning::Tuning,
 ];

@@ -57,6 +57,11 @@ impl Container {
     pub fn write(&self, sysctls: &[Sysctl]) -> Result<()> {
         Ok(sysctl::write_in(&self.netns, sysctls)?)
     }
+
+    /// Reads sysctls in it, all in one visit (see [`sysctl::read_in`]).
+    pub fn read(&self, keys: &[&str]) -> Result<Vec<std::io::Result<Option<String>>>> {
+        Ok(sysctl::read_in(&self.netns, keys)?)
+    }
 }
 
 impl Node {

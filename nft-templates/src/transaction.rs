@@ -31,6 +31,13 @@ impl Transaction {
         self.removes.push((key.into(), owner));
     }
 
+    /// Takes back an addition that is to be made for `owner`; false where there is none.
+    pub fn retract(&mut self, element: &Element, owner: &Owner) -> bool {
+        let before = self.adds.len();
+        self.adds.retain(|(added, by)| added != element || by != owner);
+        self.adds.len() < before
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.adds.is_empty() && self.removes.is_empty()

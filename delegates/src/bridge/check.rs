@@ -66,7 +66,7 @@ fn check_inside(
         findings.add(format!("{name} is not a veth"));
     }
     findings.in_result(result, name, &inside.mac_text());
-    if let Some(mtu) = conf.mtu() {
+    if let Some(mtu) = interface::mtu_inside(call.attachment, result, conf.mtu()) {
         findings.expect(&format!("the MTU of {name}"), mtu, inside.mtu);
     }
     findings.expect_on(&format!("interface {name}"), !conf.disable_container_interface, inside.up);

@@ -23,6 +23,16 @@ pub(crate) fn inside<'r>(attachment: &Attachment, result: &'r CniResult) -> Opti
     position(attachment, result).and_then(|position| result.interfaces.get(position))
 }
 
+/// The MTU of the container's interface: a later plugin of the chain (tuning) that gave it another one says so in the
+/// result.
+pub(crate) fn mtu_inside(
+    attachment: &Attachment,
+    result: &CniResult,
+    configured: Option<u32>,
+) -> Option<u32> {
+    inside(attachment, result).map(|inside| inside.mtu).filter(|mtu| *mtu != 0).or(configured)
+}
+
 /// Whether the result is of an ADD of ours: the name of the host's end says so. What another implementation made has its
 /// rules elsewhere.
 pub(crate) fn is_own(attachment: &Attachment, result: &CniResult) -> bool {

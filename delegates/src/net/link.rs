@@ -3,6 +3,8 @@
 mod kinds;
 mod view;
 
+use std::fmt;
+
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
@@ -28,6 +30,10 @@ pub struct Change {
     pub up: Option<bool>,
     /// Promiscuous or not.
     pub promisc: Option<bool>,
+    /// Whether it takes all multicast.
+    pub allmulti: Option<bool>,
+    /// How many packets its queue holds.
+    pub tx_queue_len: Option<u32>,
     /// Its bridge's index; 0 takes it out.
     pub master: Option<u32>,
     /// Its MTU.
@@ -93,7 +99,7 @@ impl Links<'_> {
 
     /// Changes the device of this name, in one request (but for what a bridge knows of its port: one more).
     pub fn set(&self, name: &str, change: &Change) -> Result<()> {
-        let doing = || format!("change interface {name} in {} ({change:?})", self.0.place());
+        let doing = || format!("change interface {name} in {} ({change})", self.0.place());
         let message = change.message(name);
         if message.header.change_mask != LinkFlags::empty() || message.attributes.len() > 1 {
             self.0
@@ -188,7 +194,11 @@ impl Change {
     fn message(&self, name: &str) -> LinkMessage {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        for (value, flag) in [(self.up, LinkFlags::Up), (self.promisc, LinkFlags::Promisc)] {
+        for (value, flag) in [
+            (self.up, LinkFlags::Up),
+            (self.promisc, LinkFlags::Promisc),
+            (self.allmulti, LinkFlags::Allmulti),
+        ] {
             if let Some(on) = value {
                 message.header.flags.set(flag, on);
                 message.header.change_mask |= flag;
@@ -196,6 +206,7 @@ impl Change {
         }
         message.attributes.extend(self.master.map(LinkAttribute::Controller));
         message.attributes.extend(self.mtu.map(LinkAttribute::Mtu));
+        message.attributes.extend(self.tx_queue_len.map(LinkAttribute::TxQueueLen));
         message.attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
         message
     }
@@ -218,6 +229,25 @@ impl Change {
             LinkInfo::PortData(InfoPortData::BridgePort(data)),
         ]));
         Some(message)
+    }
+}
+
+/// As `ip link set` has it.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let switch = |on: bool| if on { "on" } else { "off" };
+        let words = [
+            self.up.map(|up| if up { "up" } else { "down" }.to_owned()),
+            self.promisc.map(|on| format!("promisc {}", switch(on))),
+            self.allmulti.map(|on| format!("allmulticast {}", switch(on))),
+            self.tx_queue_len.map(|length| format!("txqueuelen {length}")),
+            self.master.map(|master| format!("master {master}")),
+            self.mtu.map(|mtu| format!("mtu {mtu}")),
+            self.mac.map(|mac| format!("address {mac}")),
+            self.hairpin.map(|on| format!("hairpin {}", switch(on))),
+            self.isolated.map(|on| format!("isolated {}", switch(on))),
+        ];
+        f.write_str(&words.into_iter().flatten().collect::<Vec<_>>().join(" "))
     }
 }
 

@@ -3,7 +3,12 @@
 //! `/proc/sys/net` shows the namespace of the thread that looks: a container's are written by a thread in it, all in
 //! one visit.
 
-use std::{fs::File, io::Write, net::IpAddr};
+use std::{
+    borrow::Cow,
+    fs::{self, File},
+    io::{self, ErrorKind, Write},
+    net::IpAddr,
+};
 
 use super::{NetError, Netns, Result};
 
@@ -13,20 +18,20 @@ pub struct Sysctl {
     /// With slashes: "net/ipv4/ip_forward".
     pub key: String,
     /// What to write.
-    pub value: &'static str,
+    pub value: Cow<'static, str>,
     /// Whether a failure counts. A key that the kernel does not have (IPv6 not built in, say) is no failure where not.
     pub required: bool,
 }
 
 impl Sysctl {
     /// A value that must be written.
-    pub fn required(key: impl Into<String>, value: &'static str) -> Self {
-        Self { key: key.into(), value, required: true }
+    pub fn required(key: impl Into<String>, value: impl Into<Cow<'static, str>>) -> Self {
+        Self { key: key.into(), value: value.into(), required: true }
     }
 
     /// A value that is written where the kernel has the key.
-    pub fn wanted(key: impl Into<String>, value: &'static str) -> Self {
-        Self { key: key.into(), value, required: false }
+    pub fn wanted(key: impl Into<String>, value: impl Into<Cow<'static, str>>) -> Self {
+        Self { key: key.into(), value: value.into(), required: false }
     }
 
     /// `net/ipv4/conf/IFNAME/…` or `net/ipv6/conf/IFNAME/…`; an interface's name may hold dots, never slashes.
@@ -74,14 +79,31 @@ pub fn write_in(netns: &Netns, sysctls: &[Sysctl]) -> Result<()> {
 
 /// Reads a sysctl of the caller's own namespace, without its line end; `None` where the kernel has no such key.
 pub fn read_host(key: &str) -> Option<String> {
-    std::fs::read_to_string(format!("/proc/sys/{key}")).ok().map(|text| text.trim().to_owned())
+    read(key).ok().flatten()
+}
+
+/// Reads sysctls of a container's namespace, in one visit: each as [`read_host`], and an error for what can only be
+/// written.
+pub fn read_in(netns: &Netns, keys: &[&str]) -> Result<Vec<io::Result<Option<String>>>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    netns.enter(|| keys.iter().map(|key| read(key)).collect())
+}
+
+fn read(key: &str) -> io::Result<Option<String>> {
+    match fs::read_to_string(format!("/proc/sys/{key}")) {
+        Ok(text) => Ok(Some(text.trim().to_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn write(sysctls: &[Sysctl], place: &str) -> Result<()> {
     for sysctl in sysctls {
         let path = format!("/proc/sys/{}", sysctl.key);
         // Reading is cheaper: writing takes locks that all of the kernel's network configuration waits for.
-        if std::fs::read_to_string(&path).is_ok_and(|value| value.trim_end() == sysctl.value) {
+        if fs::read_to_string(&path).is_ok_and(|value| value.trim_end() == sysctl.value) {
             continue;
         }
         let written = File::options()
@@ -92,12 +114,12 @@ fn write(sysctls: &[Sysctl], place: &str) -> Result<()> {
         if sysctl.required {
             return Err(NetError::Sysctl {
                 key: sysctl.key.clone(),
-                value: sysctl.value.to_owned(),
+                value: sysctl.value.to_string(),
                 place: place.to_owned(),
                 error,
             });
         }
-        tracing::debug!(key = sysctl.key, value = sysctl.value, place, %error, "sysctl not written");
+        tracing::debug!(key = sysctl.key, value = %sysctl.value, place, %error, "sysctl not written");
     }
     Ok(())
 }

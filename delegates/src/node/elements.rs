@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use chain::{Code, Dirs, Error, Result, record::Record};
 use nft_templates::{
-    Conflict, Element, Held, Key, Missing, Owner, Resolution, Ruleset, Transaction,
+    Conflict, Element, Held, Key, Missing, Owner, Problem, Resolution, Ruleset, Transaction,
 };
 
 use super::recorded;
@@ -13,7 +13,7 @@ use super::recorded;
 #[derive(Default)]
 pub struct Elements {
     transaction: Transaction,
-    /// What it removes.
+    /// What it removes, and what does not come back if the table has to be made anew.
     removed: Vec<(Key, Owner)>,
     /// Owners of whose elements nothing is known.
     purged: Vec<Owner>,
@@ -37,6 +37,31 @@ impl Elements {
         if !self.purged.contains(owner) {
             self.purged.push(owner.clone());
         }
+    }
+
+    /// Lets an interface that is spoof-checked (if it is) send from another hardware address from now on.
+    pub fn move_spoof_check(
+        &mut self,
+        dirs: &Dirs,
+        port: &str,
+        (from, to): ([u8; 6], [u8; 6]),
+        owner: &Owner,
+    ) {
+        let check = |mac| Element::SpoofCheck { port: port.to_owned(), mac };
+        if self.transaction.retract(&check(from), owner) {
+            // It is on record, and would come with a new table.
+            self.removed.push((check(from).key(), owner.clone()));
+            self.add(check(to), owner);
+        } else if Self::has(dirs, &check(from), owner) {
+            self.remove(check(from).key(), owner);
+            self.add(check(to), owner);
+        }
+    }
+
+    /// Whether the kernel has an element of this owner's. One that has no nftables has none.
+    pub fn has(dirs: &Dirs, element: &Element, owner: &Owner) -> bool {
+        let missing = Self::check(dirs, &[(element.clone(), owner.clone())]);
+        missing.is_ok_and(|missing| missing.iter().all(|one| one.problem == Problem::Damaged))
     }
 
     /// Compares elements with those in the kernel; what is returned is not as it should be.

@@ -27,7 +27,8 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
         findings.add("the result of ADD has no addresses");
     }
     if let Some(inside) = findings.link(net, &call.attachment.ifname)? {
-        findings.veth_end(result, &inside, conf.mtu());
+        let mtu = interface::mtu_inside(call.attachment, result, conf.mtu());
+        findings.veth_end(result, &inside, mtu);
         findings.addresses_and_routes(net, &inside, &ips, &result.routes)?;
         for ip in &ips {
             for route in inside_routes(ip, inside.index)? {

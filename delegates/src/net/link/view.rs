@@ -26,6 +26,10 @@ pub struct Link {
     pub running: bool,
     /// Whether it was set promiscuous.
     pub promisc: bool,
+    /// Whether it was set to take all multicast.
+    pub allmulti: bool,
+    /// How many packets its queue holds.
+    pub tx_queue_len: u32,
     /// Whether it is a loopback device.
     pub loopback: bool,
     /// The index of the device it is a port of.
@@ -52,6 +56,7 @@ impl Link {
             index: message.header.index,
             up: flags.contains(LinkFlags::Up),
             promisc: flags.contains(LinkFlags::Promisc),
+            allmulti: flags.contains(LinkFlags::Allmulti),
             loopback: flags.contains(LinkFlags::Loopback),
             ..Self::default()
         };
@@ -62,6 +67,7 @@ impl Link {
                     link.mac = <[u8; 6]>::try_from(bytes.as_slice()).ok().map(Mac);
                 }
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::TxQueueLen(length) => link.tx_queue_len = *length,
                 LinkAttribute::Controller(master) => link.master = Some(*master),
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::OperState(state) => link.running = *state == State::Up,

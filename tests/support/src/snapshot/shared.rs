@@ -86,6 +86,7 @@ impl Shared {
             .directory(&format!("/var/lib/catena/attachments/{network}"))
             .directory("/var/lib/catena/leases")
             .directory("/run/catena/locks")
+            .directory("/run/cni/tuning")
             .file("/run/catena/boot")
             .file("/run/catena/bridges.lock")
             .file("/run/catena/nft.lock")
