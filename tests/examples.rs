@@ -69,13 +69,14 @@ fn every_example_works_as_it_stands() {
 
 #[test]
 fn every_example_works_for_a_runtime() {
-    const NAMES: [&str; 9] = [
+    const NAMES: [&str; 10] = [
         "bridge",
         "ptp",
         "loopback",
         "host-local",
         "static",
         "portmap",
+        "firewall",
         "bandwidth",
         "snat",
         "catena",

@@ -8,6 +8,8 @@ packages=(
   gcc libc6-dev make
   # The kernel's own view, and traffic.
   nftables iptables iproute2 iputils-ping conntrack curl iperf3 strace procps util-linux
+  # What filters on nodes.
+  firewalld dbus-daemon
   # Real runtimes, and the plugins to compare with.
   podman containerd crun containernetworking-plugins busybox-static
 )

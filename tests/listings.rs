@@ -14,8 +14,18 @@ const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 const DUAL: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
 
 /// The plugins that a chain below may name.
-const NAMES: [&str; 9] =
-    ["bridge", "ptp", "loopback", "host-local", "static", "portmap", "bandwidth", "snat", "catena"];
+const NAMES: [&str; 10] = [
+    "bridge",
+    "ptp",
+    "loopback",
+    "host-local",
+    "static",
+    "portmap",
+    "firewall",
+    "bandwidth",
+    "snat",
+    "catena",
+];
 
 fn snat() -> Value {
     json!({ "type": "snat", "nonMasqueradeCIDRs": ["10.0.0.0/8", "fd00::/8"] })
@@ -48,6 +58,7 @@ fn chains() -> Vec<(&'static str, Value)> {
         "plugins": full()
     });
     let ptp = json!({ "type": "ptp", "ipam": host_local(&DUAL) });
+    let firewall = json!({ "type": "firewall", "ingressPolicy": "same-bridge" });
     [
         ("bridge, IPv4", vec![bridge("cni0", &DUAL[..1])]),
         ("bridge, IPv6", vec![bridge("cni0", &DUAL[1..])]),
@@ -57,6 +68,7 @@ fn chains() -> Vec<(&'static str, Value)> {
         ("bridge, layer 2", vec![json!({ "type": "bridge", "bridge": "cni0" })]),
         ("ptp", vec![ptp.clone()]),
         ("ptp, full", vec![ptp, portmap(), bandwidth(), snat()]),
+        ("firewall", vec![bridge("cni0", &DUAL), portmap(), firewall]),
         ("loopback", vec![json!({ "type": "loopback" })]),
         ("full", full()),
         ("meta", vec![meta.clone()]),

@@ -14,8 +14,18 @@ const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 const DUAL: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
 
 /// What `catena install` lays out.
-const NAMES: [&str; 9] =
-    ["bridge", "ptp", "loopback", "host-local", "static", "portmap", "bandwidth", "snat", "catena"];
+const NAMES: [&str; 10] = [
+    "bridge",
+    "ptp",
+    "loopback",
+    "host-local",
+    "static",
+    "portmap",
+    "firewall",
+    "bandwidth",
+    "snat",
+    "catena",
+];
 
 /// The chain as a runtime's administrator has had it for years; Catena's links are in place of the Go plugins.
 fn plugin_by_plugin() -> Vec<Value> {

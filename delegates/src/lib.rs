@@ -3,6 +3,7 @@
 pub mod bandwidth;
 pub mod bridge;
 mod chained;
+pub mod firewall;
 mod interface;
 pub mod ipam;
 pub mod loopback;
@@ -29,6 +30,7 @@ pub static BUILTINS: &[&dyn Plugin<Node>] = &[
     &ipam::static_::Static,
     &bandwidth::Bandwidth,
     &portmap::Portmap,
+    &firewall::Firewall,
     &snat::Snat,
     &tuning::Tuning,
 ];

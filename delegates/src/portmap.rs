@@ -10,7 +10,7 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use chain::{Attachment, Call, CniResult, Plugin, PluginConf, Result};
+use chain::{Attachment, Call, CniResult, NetworkCall, Plugin, PluginConf, Result};
 use ipnet::IpNet;
 use nft_templates::{Element, IpFamily, Protocol};
 
@@ -18,7 +18,7 @@ use crate::{
     chained::{own_ips, prev_result},
     interface::{self, Findings},
     net::conntrack::ConntrackFlush,
-    node::{Node, owner},
+    node::{Elements, Node, owner},
 };
 
 use conf::Conf;
@@ -97,6 +97,10 @@ impl Plugin<Node> for Portmap {
         }
         findings.elements(node, elements, &owner(call.attachment))?;
         findings.verdict()
+    }
+
+    fn gc(&self, _call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        Elements::collect_bridges(node)
     }
 }
 

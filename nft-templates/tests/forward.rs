@@ -245,8 +245,10 @@ fn a_chain_that_cannot_be_changed_is_named_with_what_drops_and_a_way_out() {
     let table = "add table inet own { flags owner; }\n\
                  add chain inet own forward { type filter hook forward priority 0; policy drop; }";
     // The table lives as long as the process that made it.
-    let script = format!("(printf '%s\\n' '{table}'; exec sleep 1000) | exec nft -i");
-    let _owner = node.cmd(["sh", "-c", &script]).spawn(node.fresh_path("nft.log"));
+    let fifo = node.fresh_path("nft.fifo");
+    let script = format!("mkfifo $0; exec 3<>$0; printf '%s\\n' '{table}' >&3; exec nft -i <&3");
+    let _owner =
+        node.cmd(["sh", "-c", &script, fifo.to_str().unwrap()]).spawn(node.fresh_path("nft.log"));
     testnode::until("the table is there", Duration::from_secs(10), || {
         nft(&node, &["list", "chains"]).contains("forward").then_some(())
     });

@@ -14,8 +14,18 @@ use serde_json::{Value, json};
 use testnode::{Attachment, Node, Plugins, Runtime, links};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
-const NAMES: [&str; 9] =
-    ["bridge", "ptp", "loopback", "host-local", "static", "portmap", "bandwidth", "snat", "catena"];
+const NAMES: [&str; 10] = [
+    "bridge",
+    "ptp",
+    "loopback",
+    "host-local",
+    "static",
+    "portmap",
+    "firewall",
+    "bandwidth",
+    "snat",
+    "catena",
+];
 
 /// bridge, host-local, masquerade, two ports, both rates: what the reference plugins can do as well.
 fn plugins(bridge: &str, subnet: &str) -> Value {

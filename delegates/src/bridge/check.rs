@@ -103,11 +103,14 @@ fn check_port(
         return Ok(());
     }
     let port = outside.port.unwrap_or_default();
-    // Others may switch hairpin mode on (host ports that the container itself uses): only its lack is a finding.
+    // Others may switch these on (host ports that the container itself uses, an ingress policy): only their lack is a
+    // finding.
     if conf.hairpin_mode {
         findings.expect_on(&format!("hairpin mode of {name}"), true, port.hairpin);
     }
-    findings.expect_on(&format!("isolation of {name}"), conf.port_isolation, port.isolated);
+    if conf.port_isolation {
+        findings.expect_on(&format!("isolation of {name}"), true, port.isolated);
+    }
     Ok(())
 }
 

@@ -1,13 +1,16 @@
 //! The run's changes to the nftables ruleset.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use chain::{Code, Dirs, Error, Result, record::Record};
 use nft_templates::{
-    Conflict, Element, Held, Key, Missing, Owner, Problem, Resolution, Ruleset, Transaction,
+    Conflict, Element, Gap, Held, Key, Missing, Owner, Problem, Resolution, Ruleset, Transaction,
 };
 
-use super::recorded;
+use super::{Node, recorded};
 
 /// Elements to be added and removed in one transaction when the run's delegates are done.
 #[derive(Default)]
@@ -87,6 +90,42 @@ impl Elements {
             }
             // A kernel without nf_tables holds nothing that could be left.
             Err(nft_templates::Error::NoNfTables(_)) => Ok(()),
+            Err(error) => Err(into_error(error)),
+        }
+    }
+
+    /// GC: removes what is known of bridges that are gone. No attachment does: others may be on them.
+    pub fn collect_bridges(node: &Node) -> Result<()> {
+        let host = node.host()?;
+        let names: HashSet<_> = host.link().list()?.into_iter().map(|link| link.name).collect();
+        let collected = Ruleset::open(&lock(node.dirs()))
+            .and_then(|mut rules| rules.collect_bridges(&|name| names.contains(name)));
+        match collected {
+            Ok(count) => {
+                tracing::debug!(count, "elements of bridges that are gone removed");
+                Ok(())
+            }
+            Err(nft_templates::Error::NoNfTables(_)) => Ok(()),
+            Err(error) => Err(into_error(error)),
+        }
+    }
+
+    /// Has the forward chains of others let containers' packets through, and says what they lacked. `admin` is the chain
+    /// of iptables that the administrator's own rules are in.
+    pub fn let_through(dirs: &Dirs, admin: &str) -> Result<Vec<Gap>> {
+        open(dirs)?.let_through(admin).map_err(into_error)
+    }
+
+    /// What others' forward chains lack for that.
+    pub fn forward_gaps(dirs: &Dirs, admin: &str) -> Result<Vec<String>> {
+        let gaps = open(dirs)?.check_let_through(admin).map_err(into_error)?;
+        Ok(gaps.iter().map(ToString::to_string).collect())
+    }
+
+    /// Takes it away from them.
+    pub fn withdraw(dirs: &Dirs) -> Result<()> {
+        match Ruleset::open(&lock(dirs)).and_then(|mut rules| rules.withdraw()) {
+            Ok(_) | Err(nft_templates::Error::NoNfTables(_)) => Ok(()),
             Err(error) => Err(into_error(error)),
         }
     }

@@ -8,7 +8,7 @@ use chain::{
 };
 use nft_templates::{Element, Owner};
 
-use crate::{bridge, portmap, ptp, snat};
+use crate::{bridge, firewall, portmap, ptp, snat};
 
 /// How a plugin names its elements.
 type ElementsOf = fn(&PluginConf, &Attachment, &CniResult) -> Result<Vec<Element>>;
@@ -18,6 +18,7 @@ const WITH_ELEMENTS: &[(&str, ElementsOf)] = &[
     ("bridge", bridge::elements),
     ("ptp", ptp::elements),
     ("portmap", portmap::elements),
+    ("firewall", firewall::elements),
     ("snat", snat::elements),
 ];
 

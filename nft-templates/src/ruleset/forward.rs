@@ -12,8 +12,8 @@ use super::{ATTEMPTS, Ruleset, commit::rejected};
 use crate::{
     error::Error,
     language::Verdict,
-    netlink::{Outcome, Request},
-    others::{Base, Chain, Rule, first},
+    netlink::{Connection, Outcome, Request},
+    others::{Base, Chain, Removal, Rule, first},
     stored::{Family, TABLE},
     templates,
 };
@@ -101,36 +101,12 @@ impl Ruleset {
     ///
     /// As [`Self::commit`].
     pub fn withdraw(&mut self) -> Result<usize, Error> {
-        self.locked(|ruleset| {
-            for _ in 0..ATTEMPTS {
-                let generation = ruleset.generation()?;
-                let requests = ruleset.withdrawal()?;
-                match ruleset.connection.batch(Some(generation), &requests)? {
-                    Outcome::Done => return Ok(requests.len()),
-                    Outcome::Stale => {}
-                    Outcome::Failed(failed) => return Err(rejected(&requests, &failed)),
-                }
-            }
-            Err(Error::Busy { attempts: ATTEMPTS })
-        })
-    }
-
-    /// Base chains that filter what is forwarded, but for our own.
-    fn forward_chains(&mut self) -> Result<Vec<(Chain, Base)>, Error> {
-        let mut found = Vec::new();
-        for family in FAMILIES {
-            let chains = self.connection.chains(family)?.into_iter();
-            found.extend(chains.filter_map(|(chain, base)| {
-                let base = base.filter(|base| base.kind == "filter" && base.hook == FORWARD)?;
-                (chain.table != TABLE).then_some((chain, base))
-            }));
-        }
-        Ok(found)
+        self.remove_of_others(|others| withdrawal(others.connection))
     }
 
     fn missing(&mut self, admin: &str) -> Result<Vec<Missing>, Error> {
         let mut missing = Vec::new();
-        for (chain, base) in self.forward_chains()? {
+        for (chain, base) in forward_chains(&mut self.connection)? {
             let rules = self.connection.rules_of(&chain)?;
             if is_iptables(&chain) {
                 missing.extend(self.missing_of_iptables(&chain, &base, &rules, admin)?);
@@ -235,31 +211,42 @@ impl Ruleset {
         });
         Ok(missing.collect())
     }
+}
 
-    /// What deletes our rules in chains of others, and the chains `CNI-FORWARD` where nothing else is in them.
-    fn withdrawal(&mut self) -> Result<Vec<Request>, Error> {
-        let mut requests = Vec::new();
-        for (chain, _) in self.forward_chains()? {
-            let rules = self.connection.rules_of(&chain)?;
-            requests.extend(rules.iter().filter(|rule| accepts(rule)).map(Rule::delete));
-            if !is_iptables(&chain) {
-                continue;
-            }
-            let ours = Chain { name: CNI_FORWARD.to_owned(), ..chain.clone() };
-            let our_rules = self.connection.rules_of(&ours)?;
-            let only_ours = |rule: &Rule| {
+/// Base chains that filter what is forwarded, but for our own.
+fn forward_chains(connection: &mut Connection) -> Result<Vec<(Chain, Base)>, Error> {
+    let mut found = Vec::new();
+    for family in FAMILIES {
+        let chains = connection.chains(family)?.into_iter();
+        found.extend(chains.filter_map(|(chain, base)| {
+            let base = base.filter(|base| base.kind == "filter" && base.hook == FORWARD)?;
+            (chain.table != TABLE).then_some((chain, base))
+        }));
+    }
+    Ok(found)
+}
+
+/// Our rules in chains of others, and the chains `CNI-FORWARD` in which nothing else is.
+fn withdrawal(connection: &mut Connection) -> Result<Removal, Error> {
+    let mut removal = Removal::default();
+    for (chain, _) in forward_chains(connection)? {
+        let rules = connection.rules_of(&chain)?;
+        if is_iptables(&chain) {
+            let ours = Chain::new(chain.family, &chain.table, CNI_FORWARD);
+            let our_rules = connection.rules_of(&ours)?;
+            let is_ours = |rule: &Rule| {
                 accepts(rule) || matches!(rule.verdict(), Some((Verdict::Jump(_), true)))
             };
-            if our_rules.iter().all(only_ours) && our_rules.iter().any(accepts) {
-                requests
-                    .extend(rules.iter().filter(|rule| leads(rule, CNI_FORWARD)).map(Rule::delete));
-                requests.push(ours.delete());
+            if our_rules.iter().any(accepts) && our_rules.iter().all(is_ours) {
+                removal.rules.extend(rules.iter().filter(|rule| leads(rule, CNI_FORWARD)).cloned());
+                removal.chains.push(ours);
             } else {
-                requests.extend(our_rules.iter().filter(|rule| accepts(rule)).map(Rule::delete));
+                removal.rules.extend(our_rules.into_iter().filter(accepts));
             }
         }
-        Ok(requests)
+        removal.rules.extend(rules.into_iter().filter(accepts));
     }
+    Ok(removal)
 }
 
 /// The chain that others share with the reference plugin.

@@ -99,6 +99,35 @@ impl Ruleset {
         Ok(held)
     }
 
+    /// Removes what is known of bridges that `exists` does not know, and says how much that was. It is shared, and so no
+    /// attachment removes it. For garbage collection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit`], but for those of conflicts.
+    pub fn collect_bridges(&mut self, exists: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
+        self.locked(|ruleset| {
+            for _ in 0..ATTEMPTS {
+                let generation = ruleset.generation()?;
+                let mut entries = ruleset.all_entries(Family::Inet)?;
+                entries.retain(|entry| match stored::key(&entry.place) {
+                    Some(Key::Bridge { ifname } | Key::ClosedBridge { ifname }) => !exists(&ifname),
+                    _ => false,
+                });
+                let requests: Vec<_> =
+                    entries.iter().map(|entry| set_element::delete(&entry.place)).collect();
+                match ruleset.connection.batch(Some(generation), &requests)? {
+                    Outcome::Done => return Ok(requests.len()),
+                    Outcome::Stale => {}
+                    Outcome::Failed(failed) => {
+                        return Err(super::commit::rejected(&requests, &failed));
+                    }
+                }
+            }
+            Err(Error::Busy { attempts: ATTEMPTS })
+        })
+    }
+
     /// All elements of both tables, or `None` if anyone changed anything meanwhile. The kernel marks an
     /// interrupted dump of rules or chains (`NLM_F_DUMP_INTR`) but not one of a set's elements, which then
     /// may miss some and repeat others.

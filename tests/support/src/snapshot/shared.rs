@@ -90,6 +90,7 @@ impl Shared {
             .file("/run/catena/boot")
             .file("/run/catena/bridges.lock")
             .file("/run/catena/nft.lock")
+            .file("/run/catena/nft.seen")
     }
 
     /// Whether the object `name` of a listing's `section` is one of these.
@@ -132,7 +133,7 @@ fn is_static(name: &str) -> bool {
         return false;
     };
     match rest.split(' ').collect::<Vec<_>>()[..] {
-        ["element", place, ..] => matches!(place, "version" | "bridges"),
+        ["element", place, ..] => matches!(place, "version" | "bridges" | "closed_bridges"),
         ["chain" | "rule", place, ..] => !place.starts_with("egress_"),
         _ => true,
     }

@@ -1,0 +1,141 @@
+//! firewall: what forwards the container's packets lets them through, whatever else filters on the node.
+//!
+//! The container's addresses are elements of the node's ruleset (`nft-templates/catena.nft`), which marks their packets;
+//! into chains of others that drop goes one rule that accepts what is so marked (`nft-templates/forward.nft`). It is the
+//! same for all containers, and stays.
+//!
+//! <https://www.cni.dev/plugins/current/meta/firewall/>
+
+mod conf;
+mod legacy;
+#[cfg(test)]
+mod tests;
+
+use chain::{Attachment, Call, CniResult, Dirs, NetworkCall, Plugin, PluginConf, Result, Version};
+use nft_templates::Element;
+
+use crate::{
+    chained::prev_result,
+    interface::{self, Findings},
+    net::link::{Change, Link},
+    node::{Elements, Node, owner},
+};
+
+use conf::{Conf, Ingress};
+
+/// The plugin. Its result is the one it was given.
+pub struct Firewall;
+
+impl Plugin<Node> for Firewall {
+    fn kind(&self) -> &'static str {
+        "firewall"
+    }
+
+    fn oldest_version(&self) -> Version {
+        Version::V0_4_0
+    }
+
+    fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
+        let result = prev_result(call)?;
+        let conf = Conf::of(call.conf)?;
+        let elements = conf.elements(call.attachment, result)?;
+        if elements.is_empty() {
+            return Ok(result.clone());
+        }
+        let_through(&conf, node.dirs())?;
+        if conf.ingress == Ingress::Isolated {
+            // What stays on the bridge passes the IP hooks only where bridge-nf-call-iptables is 1.
+            for port in ports(result, node)? {
+                let isolated = Change { isolated: Some(true), ..Change::default() };
+                node.host()?.link().set(&port.name, &isolated)?;
+            }
+        }
+        let owner = owner(call.attachment);
+        for element in elements {
+            node.elements().add(element, &owner);
+        }
+        Ok(result.clone())
+    }
+
+    fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        interface::remove_elements(call, node, |conf, attachment, result| {
+            let mut elements = elements(conf, attachment, result)?;
+            // A bridge is not this container's alone.
+            elements.retain(|element| match element {
+                Element::ClosedBridge { ifname } => !is_bridge(ifname, result),
+                _ => true,
+            });
+            Ok(elements)
+        });
+        Ok(())
+    }
+
+    fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let result = prev_result(call)?;
+        let conf = Conf::of(call.conf)?;
+        let elements = conf.elements(call.attachment, result)?;
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let mut findings = Findings::default();
+        if conf.ingress == Ingress::Isolated {
+            for port in ports(result, node)? {
+                let isolated = port.port.as_ref().is_some_and(|port| port.isolated);
+                findings.expect_on(&format!("isolation of {}", port.name), true, isolated);
+            }
+        }
+        findings.elements(node, elements, &owner(call.attachment))?;
+        for gap in Elements::forward_gaps(node.dirs(), &conf.admin_chain)? {
+            findings.add(gap);
+        }
+        for gap in legacy::gaps(&conf.admin_chain)? {
+            findings.add(gap);
+        }
+        findings.verdict()
+    }
+
+    fn gc(&self, _call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        Elements::collect_bridges(node)
+    }
+}
+
+/// The elements of the ruleset that an attachment has by this plugin.
+pub fn elements(
+    conf: &PluginConf,
+    attachment: &Attachment,
+    result: &CniResult,
+) -> Result<Vec<Element>> {
+    Conf::of(conf)?.elements(attachment, result)
+}
+
+/// Takes away the rules that let containers' packets through from the chains of others: for a node that Catena leaves.
+pub fn withdraw(dirs: &Dirs) -> Result<()> {
+    Elements::withdraw(dirs)?;
+    legacy::withdraw()
+}
+
+/// Sees to it that the chains of others let marked packets through.
+fn let_through(conf: &Conf, dirs: &Dirs) -> Result<()> {
+    for gap in Elements::let_through(dirs, &conf.admin_chain)? {
+        tracing::info!(%gap, "mended");
+    }
+    for gap in legacy::let_through(&conf.admin_chain)? {
+        tracing::info!(gap, "mended");
+    }
+    Ok(())
+}
+
+/// Whether an interface of the node that a result names first is a bridge: then the container's port of it comes next.
+fn is_bridge(ifname: &str, result: &CniResult) -> bool {
+    matches!(&result.interfaces[..], [bridge, port, ..] if bridge.name == ifname && port.sandbox.is_empty())
+}
+
+/// The container's ports of bridges.
+fn ports(result: &CniResult, node: &Node) -> Result<Vec<Link>> {
+    let host = node.host()?;
+    let mut ports = Vec::new();
+    for interface in result.interfaces.iter().filter(|one| one.sandbox.is_empty()) {
+        ports.extend(host.link().get(&interface.name)?.filter(|link| link.port.is_some()));
+    }
+    Ok(ports)
+}

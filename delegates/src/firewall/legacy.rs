@@ -1,0 +1,244 @@
+//! The tables of iptables from before nf_tables. Netlink does not show them; only their own tools read and write them.
+//!
+//! The kernel says which of these tables a node uses, and nearly none does. Where table filter is among them, the same
+//! rules go in as into nf_tables' FORWARD (`nft-templates/iptables.nft`), by `iptables-legacy-save` and
+//! `iptables-legacy-restore`.
+
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use chain::{Code, Error, Result};
+
+/// Where the tools are, whatever the runtime's own search path.
+const PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+/// How long another user of the tables is waited for, in seconds.
+const PATIENCE: &str = "10";
+
+const CNI_FORWARD: &str = "CNI-FORWARD";
+/// What accepts the bit of the mark, as in `nft-templates/iptables.nft`.
+const ACCEPT: &str = "-m mark --mark 0x1000/0x1000";
+
+/// The tools of a family, and where the kernel lists its tables.
+struct Tools {
+    save: &'static str,
+    restore: &'static str,
+    tables: &'static str,
+}
+
+const TOOLS: [Tools; 2] = [
+    Tools {
+        save: "iptables-legacy-save",
+        restore: "iptables-legacy-restore",
+        tables: "/proc/thread-self/net/ip_tables_names",
+    },
+    Tools {
+        save: "ip6tables-legacy-save",
+        restore: "ip6tables-legacy-restore",
+        tables: "/proc/thread-self/net/ip6_tables_names",
+    },
+];
+
+/// Table filter, as its tool lists it.
+struct Filter {
+    lines: Vec<String>,
+}
+
+/// Puts the rules in where they are missing, and says where that was.
+pub(super) fn let_through(admin: &str) -> Result<Vec<String>> {
+    let mut mended = Vec::new();
+    for tools in &TOOLS {
+        let Some(filter) = tools.filter()? else { continue };
+        if filter.is_unused() {
+            continue;
+        }
+        let missing = filter.missing(admin);
+        if !missing.is_empty() {
+            tools.restore(&missing)?;
+            mended.push(format!("table filter of {} had not: {}", tools.save, missing.join(", ")));
+        }
+    }
+    Ok(mended)
+}
+
+/// What drops packets of containers for want of the rules.
+pub(super) fn gaps(admin: &str) -> Result<Vec<String>> {
+    let mut gaps = Vec::new();
+    for tools in &TOOLS {
+        let Some(filter) = tools.filter()? else { continue };
+        let missing = filter.missing(admin);
+        if filter.drops() && !missing.is_empty() {
+            gaps.push(format!(
+                "chain FORWARD of table filter drops what it does not know ({}), and these are not in it: {}",
+                tools.save,
+                missing.join(", ")
+            ));
+        }
+    }
+    Ok(gaps)
+}
+
+/// Takes the rules away; the chains stay where they hold anything else.
+pub(super) fn withdraw() -> Result<()> {
+    for tools in &TOOLS {
+        let Some(filter) = tools.filter()? else { continue };
+        let withdrawal = filter.withdrawal();
+        if !withdrawal.is_empty() {
+            tools.restore(&withdrawal)?;
+        }
+    }
+    Ok(())
+}
+
+impl Tools {
+    /// Table filter, where this node uses it and its tool is there to read it.
+    fn filter(&self) -> Result<Option<Filter>> {
+        let tables = fs::read_to_string(self.tables).unwrap_or_default();
+        if !tables.lines().any(|table| table == "filter") {
+            return Ok(None);
+        }
+        let save = Command::new(self.save).args(["-t", "filter"]).env("PATH", PATH).output();
+        let output = match save {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Whoever made the table has the tool, in a container perhaps. Refusing every container for rules that
+                // nobody can read would be worse.
+                tracing::warn!(
+                    tool = self.save,
+                    "rules of old iptables cannot be looked at: where its FORWARD drops, accept there what has mark \
+                     0x1000/0x1000"
+                );
+                return Ok(None);
+            }
+            output => output.map_err(|error| self.failed(self.save, &error.to_string()))?,
+        };
+        if !output.status.success() {
+            return Err(self.failed(self.save, &String::from_utf8_lossy(&output.stderr)));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(Some(Filter { lines: text.lines().map(str::to_owned).collect() }))
+    }
+
+    /// Runs these commands on the table, all or none.
+    fn restore(&self, commands: &[String]) -> Result<()> {
+        let failed = |why: &str| self.failed(self.restore, why);
+        let mut child = Command::new(self.restore)
+            .args(["--noflush", "--wait", PATIENCE])
+            .env("PATH", PATH)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(&error.to_string()))?;
+        let text = format!("*filter\n{}\nCOMMIT\n", commands.join("\n"));
+        // Where the tool is gone already, its status says why.
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
+        let output = child.wait_with_output().map_err(|error| failed(&error.to_string()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(failed(&format!(
+            "{}, asked for: {}",
+            String::from_utf8_lossy(&output.stderr).trim(),
+            commands.join(", ")
+        )))
+    }
+
+    fn failed(&self, tool: &str, why: &str) -> Error {
+        Error::new(
+            Code::Io,
+            format!("{tool} on table filter of old iptables ({}): {}", self.tables, why.trim()),
+        )
+    }
+}
+
+impl Filter {
+    /// Nobody filters by this table: it is there because somebody looked.
+    fn is_unused(&self) -> bool {
+        !self.drops() && !self.lines.iter().any(|line| line.starts_with("-A FORWARD "))
+    }
+
+    /// Whether FORWARD drops what it does not know.
+    fn drops(&self) -> bool {
+        let last = self.lines.iter().rfind(|line| line.starts_with("-A FORWARD "));
+        let last_drops = last.is_some_and(|line| {
+            line == "-A FORWARD -j DROP" || line.starts_with("-A FORWARD -j REJECT")
+        });
+        last_drops || self.lines.iter().any(|line| line.starts_with(":FORWARD DROP"))
+    }
+
+    fn has_chain(&self, name: &str) -> bool {
+        self.lines.iter().any(|line| line.starts_with(&format!(":{name} ")))
+    }
+
+    /// Whether a chain has a rule with this target and, besides a comment, no condition but this one.
+    fn has(&self, chain: &str, condition: &str, target: &str) -> bool {
+        self.rules(chain).any(|rule| is_rule(rule, condition, target))
+    }
+
+    fn rules<'f>(&'f self, chain: &str) -> impl Iterator<Item = &'f str> {
+        let start = format!("-A {chain} ");
+        self.lines.iter().filter_map(move |line| line.strip_prefix(&start))
+    }
+
+    /// The commands that put in what is missing.
+    fn missing(&self, admin: &str) -> Vec<String> {
+        let mut commands = Vec::new();
+        for chain in [admin, CNI_FORWARD] {
+            if !self.has_chain(chain) {
+                commands.push(format!(":{chain} - [0:0]"));
+            }
+        }
+        if !self.has(CNI_FORWARD, "", admin) {
+            commands.push(format!(
+                "-I {CNI_FORWARD} 1 -m comment --comment \"CNI firewall plugin admin overrides\" -j {admin}"
+            ));
+        }
+        if !self.has(CNI_FORWARD, ACCEPT, "ACCEPT") {
+            commands
+                .push(format!("-A {CNI_FORWARD} {ACCEPT} -m comment --comment catena -j ACCEPT"));
+        }
+        if !self.has("FORWARD", "", CNI_FORWARD) {
+            commands.push(format!(
+                "-I FORWARD 1 -m comment --comment \"CNI firewall plugin rules\" -j {CNI_FORWARD}"
+            ));
+        }
+        commands
+    }
+
+    /// The commands that take it away again.
+    fn withdrawal(&self) -> Vec<String> {
+        let is_ours = |rule: &&str| is_rule(rule, ACCEPT, "ACCEPT");
+        let ours = self.rules(CNI_FORWARD).filter(is_ours);
+        let mut commands: Vec<_> = ours.map(|rule| format!("-D {CNI_FORWARD} {rule}")).collect();
+        let (admin, others): (Vec<&str>, Vec<&str>) = self
+            .rules(CNI_FORWARD)
+            .filter(|rule| !is_ours(rule))
+            .partition(|rule| rule.contains("CNI firewall plugin admin overrides"));
+        if !commands.is_empty() && others.is_empty() {
+            let to_ours = self.rules("FORWARD").filter(|rule| is_rule(rule, "", CNI_FORWARD));
+            commands.extend(to_ours.map(|rule| format!("-D FORWARD {rule}")));
+            commands.extend(admin.iter().map(|rule| format!("-D {CNI_FORWARD} {rule}")));
+            commands.push(format!("-X {CNI_FORWARD}"));
+        }
+        commands
+    }
+}
+
+/// Whether a rule has this condition, and beside it no other than a comment, and this target.
+fn is_rule(rule: &str, condition: &str, target: &str) -> bool {
+    let Some((rest, to)) = rule.rsplit_once("-j ") else { return false };
+    let conditions = match rest.split_once("-m comment --comment ") {
+        None => rest.trim().to_owned(),
+        Some((before, after)) => {
+            // A comment of several words is quoted.
+            let after = match after.strip_prefix('"') {
+                Some(quoted) => quoted.split_once('"').map_or("", |(_, after)| after),
+                None => after.split_once(' ').map_or("", |(_, after)| after),
+            };
+            format!("{} {}", before.trim(), after.trim()).trim().to_owned()
+        }
+    };
+    conditions == condition && to.trim() == target
+}

@@ -1,0 +1,240 @@
+//! The rule in the chains of others: where it stands, what stands before it, and what becomes of it.
+
+use std::time::Duration;
+
+use serde_json::json;
+use testnode::{PluginOutput, Shared, assert_same, until};
+
+use crate::filters::docker;
+use crate::{
+    Filter, Node, Pod, addresses_of, catena, filtered, firewall, on_a_bridge, outside,
+    point_to_point, reach, reach_nothing, told_by_check,
+};
+
+const TOOLS: [&str; 2] = ["iptables", "ip6tables"];
+const ACCEPT: &str = "meta mark & 0x00001000 == 0x00001000 accept";
+
+#[test]
+fn what_the_administrator_drops_is_dropped() {
+    for (filter, tools) in
+        [(Filter::Docker, TOOLS), (Filter::Legacy, ["iptables-legacy", "ip6tables-legacy"])]
+    {
+        let (node, _running, outside, _page) = filtered(filter);
+        let list = on_a_bridge(1, &[firewall(&json!({}))]);
+        let own = on_a_bridge(2, &[firewall(&json!({ "iptablesAdminChainName": "MY-ADMIN" }))]);
+        let (pod, other) =
+            (Pod::add(&node, &list, "pod", None), Pod::add(&node, &own, "other", None));
+        reach("before", &pod.container, addresses_of(&outside), 80, "outside");
+        for (chain, source) in [("CNI-ADMIN", "cni1"), ("MY-ADMIN", "cni2")] {
+            for tool in tools {
+                node.run([
+                    tool, "-A", chain, "-i", source, "-p", "tcp", "--dport", "80", "-j", "DROP",
+                ]);
+            }
+        }
+        reach_nothing(&[
+            ("a pod to a host outside", &pod.container, addresses_of(&outside), 80),
+            ("a pod to a host outside", &other.container, addresses_of(&outside), 80),
+        ]);
+        catena(&node, None).check(&list, &pod.container);
+        catena(&node, None).check(&own, &other.container);
+    }
+}
+
+#[test]
+fn iptables_goes_on_reading_and_writing_its_tables() {
+    let (node, _running, outside, _page) = filtered(Filter::Docker);
+    let list = on_a_bridge(1, &[firewall(&json!({}))]);
+    let pod = Pod::add(&node, &list, "pod", None);
+    for tool in TOOLS {
+        let rules = node.run([tool, "-S"]);
+        assert!(!rules.contains("incompatible"), "{rules}");
+        node.run([
+            tool,
+            "-C",
+            "CNI-FORWARD",
+            "-m",
+            "mark",
+            "--mark",
+            "0x1000/0x1000",
+            "-m",
+            "comment",
+            "--comment",
+            "catena",
+            "-j",
+            "ACCEPT",
+        ]);
+        let saved = node.run([&format!("{tool}-save")]);
+        let restore = format!("{tool}-restore");
+        for options in [&["--noflush"][..], &[]] {
+            node.cmd([&[restore.as_str()], options].concat())
+                .stdin(saved.as_str())
+                .output()
+                .success();
+            assert_eq!(
+                sorted(&node.run([tool, "-S", "FORWARD"])).last(),
+                sorted(&rules).iter().rfind(|l| l.contains(" FORWARD "))
+            );
+        }
+    }
+    catena(&node, None).check(&list, &pod.container);
+    reach("after that", &pod.container, addresses_of(&outside), 80, "outside");
+}
+
+fn sorted(rules: &str) -> Vec<&str> {
+    let mut lines: Vec<_> = rules.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[test]
+fn where_nobody_filters_nothing_is_put_in() {
+    let node = Node::new();
+    let list = on_a_bridge(1, &[firewall(&json!({}))]);
+    let pod = Pod::add(&node, &list, "pod", None);
+    let tables = node.run(["nft", "list", "tables"]);
+    assert_eq!(tables, "table inet catena\n");
+    catena(&node, None).check(&list, &pod.container);
+}
+
+#[test]
+fn docker_may_start_after_the_pods() {
+    let node = Node::new();
+    node.run(["iptables", "-P", "FORWARD", "ACCEPT"]);
+    node.run(["ip6tables", "-P", "FORWARD", "ACCEPT"]);
+    let (outside, _page) = outside(&node);
+    let list = on_a_bridge(1, &[firewall(&json!({}))]);
+    let pod = Pod::add(&node, &list, "pod", None);
+    docker(&node, TOOLS);
+    reach("beside Docker", &pod.container, addresses_of(&outside), 80, "outside");
+    catena(&node, None).check(&list, &pod.container);
+}
+
+#[test]
+fn what_a_reload_took_away_is_named_by_check_and_comes_back_with_the_next_add() {
+    let reload = |node: &Node, filter: Filter| match filter {
+        Filter::Firewalld => drop(node.run(["firewall-cmd", "--reload"])),
+        Filter::Docker => {
+            for tool in TOOLS {
+                node.run([tool, "-F"]);
+                node.run([tool, "-X"]);
+            }
+            docker(node, TOOLS);
+        }
+        _ => {
+            node.run(["nft", "delete", "table", "inet", "own"]);
+            filter.start(node);
+        }
+    };
+    for (filter, told) in [
+        (
+            Filter::Firewalld,
+            &["chain inet firewalld filter_FORWARD ends in a rule that drops or rejects", ACCEPT][..],
+        ),
+        (
+            Filter::Docker,
+            &[
+                "chain ip filter FORWARD has the policy drop",
+                "no rule \"jump CNI-FORWARD\" in chain ip filter FORWARD",
+                "in chain ip6 filter CNI-FORWARD",
+            ],
+        ),
+        (
+            Filter::FinalReject,
+            &[
+                "chain inet own rest ends in a rule that drops or rejects",
+                "in chain inet own forward",
+            ],
+        ),
+    ] {
+        let (node, _running, outside, _page) = filtered(filter);
+        let list = on_a_bridge(1, &[firewall(&json!({}))]);
+        let pod = Pod::add(&node, &list, "pod", None);
+        catena(&node, None).check(&list, &pod.container);
+        reload(&node, filter);
+        let text = told_by_check(&node, &list, &pod.container);
+        for word in told {
+            assert!(text.contains(word), "{word} is missing: {text}");
+        }
+        reach_nothing(&[("after the reload", &pod.container, addresses_of(&outside), 80)]);
+        let _next = Pod::add(&node, &list, "next", None);
+        catena(&node, None).check(&list, &pod.container);
+        reach("after the next ADD", &pod.container, addresses_of(&outside), 80, "outside");
+    }
+}
+
+#[test]
+fn a_table_that_belongs_to_another_process_is_named_and_nothing_is_left() {
+    let node = Node::new();
+    let before = node.snapshot();
+    let table = "add table inet own { flags owner; }\n\
+                 add chain inet own forward { type filter hook forward priority 0; policy drop; }";
+    // The table lives as long as the process that made it.
+    let fifo = node.fresh_path("nft.fifo");
+    let script = format!("mkfifo $0; exec 3<>$0; printf '%s\\n' '{table}' >&3; exec nft -i <&3");
+    let mut owner =
+        node.cmd(["sh", "-c", &script, fifo.to_str().unwrap()]).spawn(node.fresh_path("nft.log"));
+    until("the table is there", Duration::from_secs(10), || {
+        node.run(["nft", "list", "chains"]).contains("forward").then_some(())
+    });
+    let list = on_a_bridge(1, &[firewall(&json!({}))]);
+    let container = node.container("pod");
+    let add = PluginOutput::from(catena(&node, None).try_add(&list, &container));
+    let text = add.error_text();
+    for word in ["chain inet own forward has the policy drop", ACCEPT, "NftablesTableOwner=no"] {
+        assert!(text.contains(word), "{word} is missing: {text}");
+    }
+    owner.kill();
+    until("the table is gone", Duration::from_secs(10), || {
+        (!node.run(["nft", "list", "tables"]).contains("own")).then_some(())
+    });
+    container.delete();
+    assert_same(&before, &node.snapshot(), &Shared::none().catena("net1").device("cni1"));
+}
+
+#[test]
+fn del_leaves_nothing_of_the_pod_and_gc_nothing_of_a_bridge_that_is_gone() {
+    let (node, _running, _outside, _page) = filtered(Filter::Docker);
+    for policy in ["open", "same-bridge", "isolated"] {
+        let conf = firewall(&json!({ "ingressPolicy": policy }));
+        for list in [on_a_bridge(1, std::slice::from_ref(&conf)), point_to_point(2, &[conf])] {
+            let network = list["name"].as_str().unwrap();
+            let shared = Shared::none().catena(network);
+            let shared = if network == "net1" { shared.device("cni1") } else { shared };
+            let pod = Pod::add(&node, &list, "first", None);
+            catena(&node, None).del(&list, &pod.container);
+            pod.container.delete();
+            let before = node.snapshot();
+            let pod = Pod::add(&node, &list, "pod", None);
+            catena(&node, None).check(&list, &pod.container);
+            catena(&node, None).del(&list, &pod.container);
+            pod.container.delete();
+            assert_same(&before, &node.snapshot(), &shared);
+            let closed = node.run(["nft", "list", "set", "inet", "catena", "closed_bridges"]);
+            let stays = network == "net1" && policy != "open";
+            assert_eq!(closed.contains("elements"), stays, "{policy} {network}: {closed}");
+            if stays {
+                node.ip("link del cni1\n");
+                catena(&node, None).gc(&list, &["--all"]).success();
+                let closed = node.run(["nft", "list", "set", "inet", "catena", "closed_bridges"]);
+                assert!(!closed.contains("elements"), "{closed}");
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_flush_the_next_add_brings_back_pods_and_rules() {
+    let (node, _running, outside, _page) = filtered(Filter::PolicyDrop);
+    let list = on_a_bridge(1, &[firewall(&json!({ "ingressPolicy": "same-bridge" }))]);
+    let pod = Pod::add(&node, &list, "pod", None);
+    node.run(["nft", "flush", "ruleset"]);
+    Filter::PolicyDrop.start(&node);
+    let text = told_by_check(&node, &list, &pod.container);
+    for word in ["forwarding of 10.1.0.2", "closed bridge cni1", "in chain ip6 own forward"] {
+        assert!(text.contains(word), "{word} is missing: {text}");
+    }
+    let _next = Pod::add(&node, &list, "next", None);
+    catena(&node, None).check(&list, &pod.container);
+    reach("after the next ADD", &pod.container, addresses_of(&outside), 80, "outside");
+}
