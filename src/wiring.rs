@@ -2,7 +2,10 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use chain::{Dirs, Error, Executor, Limits, Plugin, PluginConf, Registry, Result, Runner, Version};
+use chain::{
+    Dirs, Error, Executor, Limits, Plugin, PluginConf, Registry, Result, Runner, Version,
+    lock::LOCK_TIMEOUT,
+};
 use delegates::Node;
 
 use crate::meta::Meta;
@@ -29,8 +32,10 @@ pub fn oldest_version(kind: &str) -> Version {
 }
 
 /// Where records, leases' boots and locks are.
-pub fn dirs() -> Dirs {
-    Dirs::default()
+fn dirs() -> Result<Dirs> {
+    let dirs = Dirs::default();
+    let lock_wait = seconds(LOCK_TIMEOUT, 60)?.unwrap_or(dirs.lock_wait);
+    Ok(Dirs { lock_wait, ..dirs })
 }
 
 /// The variable that sets how long a foreign delegate may take, in seconds (default: see [`Limits`]).
@@ -38,13 +43,19 @@ pub const DELEGATE_TIMEOUT: &str = "CATENA_DELEGATE_TIMEOUT";
 
 /// What foreign delegates may take.
 fn limits() -> Result<Limits> {
-    let Some(text) = env::var_os(DELEGATE_TIMEOUT) else { return Ok(Limits::default()) };
+    let limits = Limits::default();
+    Ok(Limits { time: seconds(DELEGATE_TIMEOUT, 180)?.unwrap_or(limits.time), ..limits })
+}
+
+/// A number of seconds in the environment, with an example for the error.
+fn seconds(variable: &str, example: u32) -> Result<Option<Duration>> {
+    let Some(text) = env::var_os(variable) else { return Ok(None) };
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     match time.filter(|time| !time.is_zero()) {
-        Some(time) => Ok(Limits { time, ..Limits::default() }),
+        Some(time) => Ok(Some(time)),
         None => Err(Error::environment(format!(
-            "{DELEGATE_TIMEOUT} {text:?} is not a time: it must be a number of seconds, for example 180"
+            "{variable} {text:?} is not a time: it must be a number of seconds, for example {example}"
         ))),
     }
 }
@@ -59,7 +70,7 @@ pub fn with_executor<T>(
 ) -> Result<T> {
     let plugins = plugins();
     let registry = Registry::new(&plugins);
-    let dirs = dirs();
+    let dirs = dirs()?;
     let executor = Executor::new(&registry, path, &dirs);
     let runner = Runner { limits: limits()?, ..executor.runner };
     let executor = Executor { runner, ..executor };

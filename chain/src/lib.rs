@@ -15,6 +15,7 @@ mod error;
 mod executor;
 mod foreign;
 mod invocation;
+pub mod lock;
 mod names;
 mod plugin;
 pub mod record;

@@ -10,7 +10,8 @@ mod state;
 mod tables;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -24,6 +25,9 @@ const ATTEMPTS: u32 = 100;
 /// Elements that are on record, for the case that the kernel has lost them all.
 type Recorded = Box<dyn FnMut() -> Vec<(Element, Owner)> + Send>;
 
+/// Takes the lock of a file at a path.
+type TakeLock = Box<dyn FnMut(&File, &Path) -> io::Result<()> + Send>;
+
 /// The ruleset of one network namespace: that of the thread which opened it.
 ///
 /// Everything blocks, for some ten microseconds per request; a transaction that fails takes longer, because the
@@ -32,6 +36,7 @@ pub struct Ruleset {
     connection: Connection,
     lock: File,
     lock_path: PathBuf,
+    take_lock: TakeLock,
     recorded: Option<Recorded>,
 }
 
@@ -52,7 +57,8 @@ impl Ruleset {
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let lock = options.open(lock_path).map_err(failed)?;
         let connection = Connection::open()?;
-        Ok(Self { connection, lock, lock_path: lock_path.to_owned(), recorded: None })
+        let take_lock: TakeLock = Box::new(|file, _| file.lock());
+        Ok(Self { connection, lock, lock_path: lock_path.to_owned(), take_lock, recorded: None })
     }
 
     /// Says where to get all elements that are on record. It is asked when a commit finds no table at all (the
@@ -62,11 +68,28 @@ impl Ruleset {
         self.recorded = Some(Box::new(recorded));
     }
 
+    /// Says how to take the lock, where another process has it (by default it is waited for without an end).
+    pub fn on_lock(&mut self, take: impl FnMut(&File, &Path) -> io::Result<()> + Send + 'static) {
+        self.take_lock = Box::new(take);
+    }
+
+    /// Whether another process has the lock at this moment. What this program's other processes do meanwhile is about
+    /// other owners' elements.
+    fn is_locked_elsewhere(&self) -> bool {
+        match self.lock.try_lock() {
+            Ok(()) => {
+                let _ = self.lock.unlock();
+                false
+            }
+            Err(error) => matches!(error, TryLockError::WouldBlock),
+        }
+    }
+
     /// Runs `work` under the lock. The lock orders this program's own processes; against those of others
     /// there is the ruleset's generation.
     fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         let failed = |source| Error::Lock { path: self.lock_path.clone(), source };
-        self.lock.lock().map_err(failed)?;
+        (self.take_lock)(&self.lock, &self.lock_path).map_err(failed)?;
         let seen = self.still_seen();
         let commits = self.connection.commits();
         let result = work(self);

@@ -33,7 +33,7 @@ impl View {
         for held in Elements::held(node.dirs())? {
             lines.insert(format!("element {} of {}", held.key, held.owner));
         }
-        let Dirs { state, run: _ } = node.dirs();
+        let Dirs { state, .. } = node.dirs();
         for dir in [Path::new(LEASES), state] {
             add_files(dir, &mut lines);
         }

@@ -40,7 +40,7 @@ impl Host {
     }
 
     fn executor(&self) -> Executor<'_, World> {
-        let dirs = Dirs { state: self.path("state"), run: self.path("run") };
+        let dirs = Dirs { state: self.path("state"), run: self.path("run"), ..Dirs::default() };
         Executor::new(&self.registry, vec![self.path("bin")], &dirs)
     }
 

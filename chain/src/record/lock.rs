@@ -7,11 +7,11 @@ use std::{
     io,
     marker::PhantomData,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use super::{Key, Records, store};
-use crate::{Error, Result};
+use crate::{Error, Result, lock};
 
 thread_local! {
     /// The locks that this thread has. A chain runs on one thread, so whoever waits for one of these waits for itself.
@@ -31,22 +31,28 @@ pub struct Lock {
 impl Records {
     /// Locks a record; waits for whoever has it.
     ///
-    /// Errors (7): the caller has it itself. That is a chain which contains itself.
+    /// Errors (7): the caller has it itself. That is a chain which contains itself. (11): another process still has it
+    /// after [`Dirs::lock_wait`](crate::Dirs).
     pub fn lock(&self, key: &Key) -> Result<Lock> {
-        self.acquire(key, |file| file.lock().map(|()| true))
+        let longest = self.dirs().lock_wait;
+        self.acquire(key, |file, path| lock::exclusive(file, path, longest).map(|()| true))
             .map(|lock| lock.expect("waiting ends with the lock or an error"))
     }
 
     /// Locks a record; `None` where an ADD or DEL of it is at work.
     pub fn try_lock(&self, key: &Key) -> Result<Option<Lock>> {
-        self.acquire(key, |file| match file.try_lock() {
+        self.acquire(key, |file, _| match file.try_lock() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         })
     }
 
-    fn acquire(&self, key: &Key, lock: impl Fn(&File) -> io::Result<bool>) -> Result<Option<Lock>> {
+    fn acquire(
+        &self,
+        key: &Key,
+        take: impl Fn(&File, &Path) -> io::Result<bool>,
+    ) -> Result<Option<Lock>> {
         let dir = self.locks_dir();
         let path = dir.join(key.digest());
         if HELD.with_borrow(|held| held.contains(&path)) {
@@ -55,7 +61,7 @@ impl Records {
                 key.network, key.container_id, key.scope
             )));
         }
-        let failed = |error: io::Error| Error::io(format!("lock {}: {error}", path.display()));
+        let failed = |error: io::Error| lock::failed(&path, &error);
         let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         loop {
             let file = match open() {
@@ -65,7 +71,7 @@ impl Records {
                 }
                 file => file.map_err(failed)?,
             };
-            if !lock(&file).map_err(failed)? {
+            if !take(&file, &path).map_err(failed)? {
                 return Ok(None);
             }
             // Whoever had it may have removed the file, and a later one locked a new file of this name.

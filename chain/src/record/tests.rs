@@ -13,7 +13,8 @@ use crate::Dirs;
 
 fn records() -> (TempDir, Records) {
     let dir = TempDir::new().unwrap();
-    let dirs = Dirs { state: dir.path().join("state"), run: dir.path().join("run") };
+    let dirs =
+        Dirs { state: dir.path().join("state"), run: dir.path().join("run"), ..Dirs::default() };
     (dir, Records::open(&dirs))
 }
 

@@ -1,9 +1,6 @@
 //! The run's changes to the nftables ruleset.
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashSet, io::ErrorKind, path::Path};
 
 use chain::{Code, Dirs, Error, Result, record::Record};
 use nft_templates::{
@@ -83,7 +80,7 @@ impl Elements {
     /// GC: removes the policies of egress that no element leads to any more. DEL of the last container of a policy does
     /// so itself, but not where somebody else took the element away.
     pub fn collect_policies(dirs: &Dirs) -> Result<()> {
-        match Ruleset::open(&lock(dirs)).and_then(|mut rules| rules.collect_unused_policies()) {
+        match ruleset(dirs).and_then(|mut rules| rules.collect_unused_policies()) {
             Ok(count) => {
                 tracing::debug!(count, "unused policies removed");
                 Ok(())
@@ -98,7 +95,7 @@ impl Elements {
     pub fn collect_bridges(node: &Node) -> Result<()> {
         let host = node.host()?;
         let names: HashSet<_> = host.link().list()?.into_iter().map(|link| link.name).collect();
-        let collected = Ruleset::open(&lock(node.dirs()))
+        let collected = ruleset(node.dirs())
             .and_then(|mut rules| rules.collect_bridges(&|name| names.contains(name)));
         match collected {
             Ok(count) => {
@@ -124,7 +121,7 @@ impl Elements {
 
     /// Takes it away from them.
     pub fn withdraw(dirs: &Dirs) -> Result<()> {
-        match Ruleset::open(&lock(dirs)).and_then(|mut rules| rules.withdraw()) {
+        match ruleset(dirs).and_then(|mut rules| rules.withdraw()) {
             Ok(_) | Err(nft_templates::Error::NoNfTables(_)) => Ok(()),
             Err(error) => Err(into_error(error)),
         }
@@ -135,7 +132,7 @@ impl Elements {
         if transaction.is_empty() && purged.is_empty() {
             return Ok(());
         }
-        let opened = Ruleset::open(&lock(dirs)).and_then(|mut ruleset| {
+        let opened = ruleset(dirs).and_then(|mut ruleset| {
             for owner in &purged {
                 let gone = ruleset.remove_owned(owner)?;
                 tracing::debug!(%owner, count = gone.len(), "elements of an unfinished ADD removed");
@@ -205,11 +202,14 @@ fn held(error: &nft_templates::Error, holder: &Record) -> Error {
 }
 
 fn open(dirs: &Dirs) -> Result<Ruleset> {
-    Ruleset::open(&lock(dirs)).map_err(into_error)
+    ruleset(dirs).map_err(into_error)
 }
 
-fn lock(dirs: &Dirs) -> PathBuf {
-    dirs.run.join("nft.lock")
+fn ruleset(dirs: &Dirs) -> Result<Ruleset, nft_templates::Error> {
+    let mut ruleset = Ruleset::open(&dirs.run.join("nft.lock"))?;
+    let longest = dirs.lock_wait;
+    ruleset.on_lock(move |file, path| chain::lock::exclusive(file, path, longest));
+    Ok(ruleset)
 }
 
 fn into_error(error: nft_templates::Error) -> Error {
@@ -217,6 +217,7 @@ fn into_error(error: nft_templates::Error) -> Error {
     let code = match &error {
         // The holder may be on its way out.
         Nft::Held { .. } | Nft::Busy { .. } => Code::TryAgain,
+        Nft::Lock { source, .. } if source.kind() == ErrorKind::TimedOut => Code::TryAgain,
         Nft::Duplicate { .. } | Nft::Invalid { .. } => Code::InvalidConfig,
         Nft::NoNfTables(_) | Nft::NoBridgeFamily(_) => Code::UnsupportedField,
         Nft::Lock { .. } | Nft::Io(_) => Code::Io,

@@ -103,6 +103,10 @@ impl Ruleset {
         if plan.families.is_empty() {
             return Ok(Committed::default());
         }
+        // A roll-back has nothing to wait for where its additions were never made.
+        if plan.adds.is_empty() && self.is_locked_elsewhere() && !self.holds_any_to_remove(&plan)? {
+            return Ok(Committed::default());
+        }
         self.locked(|ruleset| {
             let adds_only = plan.removes.is_empty();
             if adds_only && ruleset.has_policies(&plan)? && ruleset.blindly(&plan)? {
@@ -110,6 +114,15 @@ impl Ruleset {
             }
             ruleset.knowingly(&plan, conflict)
         })
+    }
+
+    fn holds_any_to_remove(&mut self, plan: &Plan<'_>) -> Result<bool, Error> {
+        let places = plan.removes.iter().map(|(place, _, _)| place);
+        let state = self.read(&plan.families, places, std::iter::empty())?;
+        Ok(plan.removes.iter().any(|(place, key, owner)| {
+            let entry = state.entries.get(place);
+            entry.is_some_and(|entry| entry.owner == **owner || key.is_shared())
+        }))
     }
 
     /// Whether the chains that the new elements lead to are there. Asking costs a fraction of what a transaction does

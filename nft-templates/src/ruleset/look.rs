@@ -167,6 +167,9 @@ impl Ruleset {
     ///
     /// As [`Self::commit`], but for those of conflicts.
     pub fn remove_owned(&mut self, owner: &Owner) -> Result<Vec<Held>, Error> {
+        if self.is_locked_elsewhere() && self.owned_by(owner)?.is_empty() {
+            return Ok(Vec::new());
+        }
         self.locked(|ruleset| {
             for _ in 0..ATTEMPTS {
                 let generation = ruleset.generation()?;

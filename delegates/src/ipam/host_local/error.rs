@@ -80,7 +80,10 @@ impl Error {
 
 impl From<Error> for chain::Error {
     fn from(error: Error) -> Self {
-        let code = match error {
+        let code = match &error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::TimedOut => {
+                chain::Code::TryAgain
+            }
             Error::Io { .. } | Error::Boot(_) => chain::Code::Io,
             // The reference plugin's code for all of them.
             Error::Duplicate { .. }

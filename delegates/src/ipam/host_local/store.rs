@@ -9,7 +9,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
+    fs::{self, File},
     io::{self, ErrorKind, Write},
     net::IpAddr,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -20,7 +20,7 @@ use std::{
 use chain::Dirs;
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, Flock, FlockArg, OFlag, open},
+    fcntl::{AT_FDCWD, OFlag, open},
     sys::{
         stat::{Mode, UtimensatFlags, utimensat},
         time::TimeSpec,
@@ -56,7 +56,7 @@ pub struct Store {
     boot: String,
     /// Whether the index knows all that is in the directory.
     in_step: bool,
-    _lock: Flock<std::os::fd::OwnedFd>,
+    _lock: File,
 }
 
 impl Store {
@@ -70,7 +70,7 @@ impl Store {
                 .create(&dir)
                 .map_err(Error::io("create the directory", &dir))?;
         }
-        let lock = lock(&dir.join("lock"))?;
+        let lock = lock(&dir.join("lock"), dirs.lock_wait)?;
         let boot = dirs.boot().map_err(Error::Boot)?;
         let index = Index::new(&dirs.state, data_dir, network);
         index.create()?;
@@ -454,15 +454,11 @@ impl Drop for Store {
 }
 
 /// Takes the directory's lock, as the reference plugin does: `flock` on a file of its own.
-fn lock(path: &Path) -> Result<Flock<std::os::fd::OwnedFd>, Error> {
+fn lock(path: &Path, longest: Duration) -> Result<File, Error> {
     let flags = OFlag::O_RDONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
-    let mut fd = open(path, flags, Mode::from_bits_truncate(0o750))
+    let fd = open(path, flags, Mode::from_bits_truncate(0o750))
         .map_err(|errno| Error::io("open", path)(errno.into()))?;
-    loop {
-        match Flock::lock(fd, FlockArg::LockExclusive) {
-            Ok(lock) => return Ok(lock),
-            Err((again, Errno::EINTR)) => fd = again,
-            Err((_, errno)) => return Err(Error::io("lock", path)(errno.into())),
-        }
-    }
+    let file = File::from(fd);
+    chain::lock::exclusive(&file, path, longest).map_err(Error::io("lock", path))?;
+    Ok(file)
 }

@@ -41,7 +41,11 @@ impl Disk {
 
     fn dirs(&self) -> Dirs {
         let root = self.root.path();
-        Dirs { state: root.join("state"), run: root.join(format!("run{}", self.boot)) }
+        Dirs {
+            state: root.join("state"),
+            run: root.join(format!("run{}", self.boot)),
+            ..Dirs::default()
+        }
     }
 
     fn data_dir(&self) -> PathBuf {
