@@ -219,7 +219,11 @@ fn options_that_exclude_each_other_or_are_not_known_are_refused() {
         ),
         (with_bridge(json!({ "mtu": -1 })), 6, &["mtu", "-1"]),
         (with_bridge(json!({ "isGateway": "yes" })), 6, &["isGateway"]),
-        (changed(|list| list["plugins"][1]["masqAll"] = json!(true)), 2, &["masqAll"]),
+        (
+            changed(|list| list["plugins"][1]["conditionsV4"] = json!(["-m", "mark"])),
+            2,
+            &["conditionsV4", "\"-m\""],
+        ),
         (
             changed(|list| {
                 list["plugins"][1] = json!({ "type": "snat", "nonMasqueradeCIDRs": ["10.0.0.0"] })

@@ -5,6 +5,7 @@
 //!
 //! <https://www.cni.dev/plugins/current/meta/portmap/>
 
+mod conditions;
 mod conf;
 mod path;
 #[cfg(test)]
@@ -124,7 +125,7 @@ fn targets(attachment: &Attachment, result: &CniResult) -> impl Iterator<Item = 
 /// to the container that had the port before; streams end with it, and begin anew.
 fn forget_connections(elements: &[Element], node: &mut Node) {
     for element in elements {
-        if let Element::HostPort { protocol: Protocol::Udp, host_ip, host_port, to } = element {
+        if let Element::HostPort { protocol: Protocol::Udp, host_ip, host_port, to, .. } = element {
             node.flush_conntrack(ConntrackFlush {
                 family: IpFamily::of(to.ip()),
                 protocol: Protocol::Udp,

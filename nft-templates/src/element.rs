@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use crate::policy::Policy;
+use crate::{conditions::Condition, policy::Policy};
 
 /// A transport protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +90,8 @@ pub enum Element {
         host_port: u16,
         /// The pod's address and port.
         to: SocketAddr,
+        /// What has to hold for the connections that it takes: all of it.
+        conditions: Vec<Condition>,
     },
     /// A pod that may reach itself through its own host ports: what it sends itself is masqueraded.
     Hairpin {
@@ -109,10 +111,9 @@ pub enum Element {
         /// To where, and as what.
         policy: Policy,
     },
-    /// A local address whose ports are never taken: a Service's address on kube-ipvs0 is local, too.
-    /// Shared.
-    Excluded {
-        /// The address.
+    /// A pod that sees an address of the node as the source of all that comes to it by a port.
+    Masqueraded {
+        /// The pod's address.
         address: IpAddr,
     },
     /// A pod whose packets the forward chains of others are to let through.
@@ -147,10 +148,15 @@ pub enum Element {
 }
 
 impl Element {
+    /// The chain that it leads to, if it leads to one, as nft text: a table with this one chain.
+    pub fn chain(&self) -> Option<String> {
+        crate::stored::chain(self).map(|(_, text)| text)
+    }
+
     /// The element without its value: what identifies it within the ruleset.
     pub fn key(&self) -> Key {
         match self {
-            Self::HostPort { protocol, host_ip, host_port, to } => Key::HostPort {
+            Self::HostPort { protocol, host_ip, host_port, to, .. } => Key::HostPort {
                 protocol: *protocol,
                 host_ip: host_ip
                     .filter(|ip| !ip.is_unspecified())
@@ -160,7 +166,7 @@ impl Element {
             Self::Hairpin { address } => Key::Hairpin { address: *address },
             Self::Bridge { ifname } => Key::Bridge { ifname: ifname.clone() },
             Self::Egress { source, .. } => Key::Egress { source: *source },
-            Self::Excluded { address } => Key::Excluded { address: *address },
+            Self::Masqueraded { address } => Key::Masqueraded { address: *address },
             Self::Forwarded { address } => Key::Forwarded { address: *address },
             Self::ClosedBridge { ifname } => Key::ClosedBridge { ifname: ifname.clone() },
             Self::Closed { address } => Key::Closed { address: *address },
@@ -208,9 +214,9 @@ pub enum Key {
         /// The pod's address.
         source: IpAddr,
     },
-    /// See [`Element::Excluded`].
-    Excluded {
-        /// The address.
+    /// See [`Element::Masqueraded`].
+    Masqueraded {
+        /// The pod's address.
         address: IpAddr,
     },
     /// See [`Element::Forwarded`].
@@ -248,7 +254,7 @@ impl Key {
     /// Whether the element belongs to no single attachment: many ask for it, and only garbage
     /// collection takes it away.
     pub fn is_shared(&self) -> bool {
-        matches!(self, Self::Bridge { .. } | Self::ClosedBridge { .. } | Self::Excluded { .. })
+        matches!(self, Self::Bridge { .. } | Self::ClosedBridge { .. })
     }
 }
 
@@ -274,7 +280,7 @@ impl fmt::Display for Key {
             Self::Hairpin { address } => write!(f, "hairpin of {address}"),
             Self::Bridge { ifname } => write!(f, "bridge {ifname}"),
             Self::Egress { source } => write!(f, "egress of {source}"),
-            Self::Excluded { address } => write!(f, "excluded address {address}"),
+            Self::Masqueraded { address } => write!(f, "masquerade of ports of {address}"),
             Self::Forwarded { address } => write!(f, "forwarding of {address}"),
             Self::ClosedBridge { ifname } => write!(f, "closed bridge {ifname}"),
             Self::Closed { address } => write!(f, "ingress policy of {address}"),

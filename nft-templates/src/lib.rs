@@ -11,6 +11,7 @@
 
 mod comment;
 mod compile;
+mod conditions;
 mod element;
 mod error;
 mod language;
@@ -25,6 +26,7 @@ mod templates;
 mod transaction;
 
 pub use self::{
+    conditions::{Condition, Subject},
     element::{Element, IpFamily, Key, Protocol},
     error::Error,
     owner::Owner,

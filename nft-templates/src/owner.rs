@@ -40,7 +40,7 @@ impl Owner {
         Self(format!("sha256:{}/{ifname}", hex(&hash.finalize())))
     }
 
-    /// The owner that shared elements (a bridge, an excluded address) carry: they belong to no single
+    /// The owner that shared elements (a bridge) carry: they belong to no single
     /// attachment.
     pub(crate) fn shared() -> Self {
         Self("shared".into())

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
+    conditions::{self, Subject},
     element::{Element, IpFamily, Key, Protocol},
     error::Error,
     owner::Owner,
@@ -79,8 +80,12 @@ pub(crate) fn sets(family: Family) -> &'static [&'static str] {
             "hostports4",
             "hostports6_addr",
             "hostports6",
-            "excluded4",
-            "excluded6",
+            "conditions4_addr",
+            "conditions4",
+            "conditions6_addr",
+            "conditions6",
+            "masqueraded4",
+            "masqueraded6",
             "hairpin4",
             "hairpin6",
             "bridges",
@@ -99,7 +104,7 @@ pub(crate) fn sets(family: Family) -> &'static [&'static str] {
     }
 }
 
-/// The places of a key. All but a spoof check have one.
+/// The places of a key. All but a spoof check and a port have one; a port's second one is that of its conditions.
 pub(crate) fn places(key: &Key) -> Vec<Place> {
     let inet = |set: &'static str, key: Vec<u8>| Place { family: Family::Inet, set, key };
     let bridge = |set: &'static str, key: Vec<u8>| Place { family: Family::Bridge, set, key };
@@ -109,23 +114,23 @@ pub(crate) fn places(key: &Key) -> Vec<Place> {
     };
     match key {
         Key::HostPort { protocol, host_ip, host_port } => {
-            let (mut bytes, set) = if host_ip.is_unspecified() {
-                (Vec::new(), of(host_ip, "hostports4", "hostports6"))
-            } else {
-                (octets(*host_ip), of(host_ip, "hostports4_addr", "hostports6_addr"))
-            };
+            let mut bytes = Vec::new();
+            if !host_ip.is_unspecified() {
+                bytes.extend(octets(*host_ip));
+            }
             // Each part of a concatenation starts at a multiple of four bytes.
             bytes.extend([protocol.number(), 0, 0, 0]);
             bytes.extend(padded_port(*host_port));
-            vec![inet(set, bytes)]
+            let (ports, conditions) = port_maps(*host_ip);
+            vec![inet(ports, bytes.clone()), inet(conditions, bytes)]
         }
         Key::Hairpin { address } => {
             vec![inet(of(address, "hairpin4", "hairpin6"), octets(*address).repeat(2))]
         }
         Key::Bridge { ifname } => vec![inet("bridges", padded_ifname(ifname).repeat(2))],
         Key::Egress { source } => vec![inet(of(source, "egress4", "egress6"), octets(*source))],
-        Key::Excluded { address } => {
-            vec![inet(of(address, "excluded4", "excluded6"), octets(*address))]
+        Key::Masqueraded { address } => {
+            vec![inet(of(address, "masqueraded4", "masqueraded6"), octets(*address))]
         }
         Key::Forwarded { address } => {
             vec![inet(of(address, "forwarded4", "forwarded6"), octets(*address))]
@@ -144,12 +149,38 @@ pub(crate) fn places(key: &Key) -> Vec<Place> {
     }
 }
 
+/// The maps that a port is in: where it leads, and under which conditions.
+fn port_maps(host_ip: IpAddr) -> (&'static str, &'static str) {
+    match (host_ip, host_ip.is_unspecified()) {
+        (IpAddr::V4(_), true) => ("hostports4", "conditions4"),
+        (IpAddr::V4(_), false) => ("hostports4_addr", "conditions4_addr"),
+        (IpAddr::V6(_), true) => ("hostports6", "conditions6"),
+        (IpAddr::V6(_), false) => ("hostports6_addr", "conditions6_addr"),
+    }
+}
+
+/// The chain that an element leads to, if it leads to one: its name and text.
+pub(crate) fn chain(element: &Element) -> Option<(String, String)> {
+    match element {
+        Element::Egress { source, policy } => {
+            let family = IpFamily::of(*source);
+            Some((policy.chain(family), policy.render(family)))
+        }
+        Element::HostPort { conditions, to, .. } if !conditions.is_empty() => {
+            let Key::HostPort { host_ip, .. } = element.key() else { return None };
+            let (map, _) = port_maps(host_ip);
+            Some(conditions::chain(conditions, IpFamily::of(to.ip()), map))
+        }
+        _ => None,
+    }
+}
+
 /// The entries that make up an element. Checks that the element can exist.
 pub(crate) fn entries(element: &Element, owner: &Owner) -> Result<Vec<Entry>, Error> {
     let invalid =
         |why: &str| Err(Error::Invalid { element: Box::new(element.clone()), why: why.to_owned() });
     match element {
-        Element::HostPort { host_ip, host_port, to, .. } => {
+        Element::HostPort { host_ip, host_port, to, conditions, .. } => {
             if *host_port == 0 || to.port() == 0 {
                 return invalid("port 0 cannot be mapped: use 1 to 65535");
             }
@@ -158,6 +189,16 @@ pub(crate) fn entries(element: &Element, owner: &Owner) -> Result<Vec<Entry>, Er
             }
             if host_ip.is_some_and(|ip| IpFamily::of(ip) != IpFamily::of(to.ip())) {
                 return invalid("the host's address and the pod's are of different families");
+            }
+            let family = IpFamily::of(to.ip());
+            if let Some(other) = conditions.iter().find(|condition| !condition.is_of(family)) {
+                return invalid(&format!("\"{other}\" is of the other family"));
+            }
+            if let Some(name) = conditions.iter().find_map(|condition| match &condition.subject {
+                Subject::Interface(name) if !is_ifname(name) || name.contains('"') => Some(name),
+                _ => None,
+            }) {
+                return invalid(&format!("{name:?} is not a name of an interface"));
             }
         }
         Element::Bridge { ifname }
@@ -175,21 +216,27 @@ pub(crate) fn entries(element: &Element, owner: &Owner) -> Result<Vec<Entry>, Er
         }
         _ => {}
     }
+    let goto = chain(element).map(|(name, _)| Value::Goto(name));
     let value = match element {
         Element::HostPort { to, .. } => {
             Value::Bytes([octets(to.ip()), padded_port(to.port()).to_vec()].concat())
         }
-        Element::Egress { source, policy } => Value::Goto(policy.chain(IpFamily::of(*source))),
-        _ => Value::Nothing,
+        _ => goto.clone().unwrap_or(Value::Nothing),
     };
     let key = element.key();
     let owner = if key.is_shared() { Owner::shared() } else { owner.clone() };
-    let entry = |place| Entry { place, value: value.clone(), owner: owner.clone() };
-    Ok(places(&key).into_iter().map(entry).collect())
+    let entry = |place: Place| {
+        let value = match (element, place.set) {
+            (Element::HostPort { .. }, set) if set.starts_with("conditions") => goto.clone()?,
+            _ => value.clone(),
+        };
+        Some(Entry { place, value, owner: owner.clone() })
+    };
+    Ok(places(&key).into_iter().filter_map(entry).collect())
 }
 
 /// What an element in the kernel stands for. `None` for one that says nothing by itself (a port that is
-/// spoof-checked is named with its MAC address in another set) or that nobody could have made.
+/// spoof-checked is named with its MAC address in another set, and conditions are a port's) or that nobody could have made.
 pub(crate) fn key(place: &Place) -> Option<Key> {
     let bytes = &place.key[..];
     Some(match place.set {
@@ -201,7 +248,7 @@ pub(crate) fn key(place: &Place) -> Option<Key> {
         "hairpin6" => Key::Hairpin { address: address(bytes.get(..16)?)? },
         "bridges" => Key::Bridge { ifname: ifname(bytes.get(..16)?)? },
         "egress4" | "egress6" => Key::Egress { source: address(bytes)? },
-        "excluded4" | "excluded6" => Key::Excluded { address: address(bytes)? },
+        "masqueraded4" | "masqueraded6" => Key::Masqueraded { address: address(bytes)? },
         "forwarded4" | "forwarded6" => Key::Forwarded { address: address(bytes)? },
         "closed_bridges" => Key::ClosedBridge { ifname: ifname(bytes.get(..16)?)? },
         "closed4" | "closed6" => Key::Closed { address: address(bytes)? },
@@ -256,7 +303,7 @@ fn padded_port(port: u16) -> [u8; 4] {
     [high, low, 0, 0]
 }
 
-fn padded_ifname(name: &str) -> Vec<u8> {
+pub(crate) fn padded_ifname(name: &str) -> Vec<u8> {
     let mut bytes = name.as_bytes().to_vec();
     bytes.resize(IFNAME_MAX + 1, 0);
     bytes
@@ -283,7 +330,7 @@ mod tests {
             }),
             address.prop_map(|address| Key::Hairpin { address }),
             any::<IpAddr>().prop_map(|source| Key::Egress { source }),
-            any::<IpAddr>().prop_map(|address| Key::Excluded { address }),
+            any::<IpAddr>().prop_map(|address| Key::Masqueraded { address }),
             name.prop_map(|ifname| Key::Bridge { ifname }),
             any::<IpAddr>().prop_map(|address| Key::Forwarded { address }),
             name.prop_map(|ifname| Key::ClosedBridge { ifname }),
@@ -321,7 +368,7 @@ mod tests {
         fn a_port_leads_where_it_was_told(to in any::<SocketAddr>()) {
             let to = SocketAddr::new(to.ip(), to.port().max(1));
             let element = Element::HostPort {
-                protocol: Protocol::Tcp, host_ip: None, host_port: 80, to,
+                protocol: Protocol::Tcp, host_ip: None, host_port: 80, to, conditions: vec![],
             };
             if !to.ip().is_unspecified() {
                 let entries = entries(&element, &Owner::new("web", "id", "eth0")).unwrap();

@@ -3,7 +3,7 @@
 use netlink_packet_netfilter::nftables::{DataAttribute, NfTablesMessage, SetElementAttribute};
 
 use crate::{
-    compile,
+    compile, conditions,
     error::Error,
     language::{self, Statement, Verdict},
     netlink::Request,
@@ -20,6 +20,7 @@ pub const TEMPLATES: &[(&str, &str)] = &[
     ("policy.nft", policy::TEMPLATE),
     ("forward.nft", include_str!("../forward.nft")),
     ("iptables.nft", include_str!("../iptables.nft")),
+    ("ports.nft", conditions::TEMPLATE),
 ];
 
 /// What precedes the version's eight hexadecimal digits in a template.
@@ -38,9 +39,15 @@ pub(crate) fn install(family: Family) -> Result<Vec<Request>, Error> {
     compile::table(file, &language::parse(file, text)?)
 }
 
-/// The messages that make the chain of a rendered policy.
+/// The messages that make the chain that an element leads to: a rendered `policy.nft` or `ports.nft`. It may look up the
+/// table's own sets.
 pub(crate) fn install_policy(text: &str) -> Result<Vec<Request>, Error> {
-    compile::chain("policy.nft", &language::parse("policy.nft", text)?)
+    let (file, table) = template(Family::Inet);
+    let policy = language::Table {
+        sets: language::parse(file, table)?.sets,
+        ..language::parse("policy.nft", text)?
+    };
+    compile::chain("policy.nft", &policy)
 }
 
 /// The messages that make the rule which stands in a chain of another's.

@@ -6,8 +6,10 @@ mod node;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use nft_templates::{Action, Element, IpFamily, Policy, Resolution, TEMPLATES, Transaction};
-use node::{Node, adding, nft, open, owner, port};
+use nft_templates::{
+    Action, Condition, Element, IpFamily, Policy, Resolution, Subject, TEMPLATES, Transaction,
+};
+use node::{Node, adding, nft, open, owner, port, port_under};
 
 fn spoof_check() -> Element {
     Element::SpoofCheck { port: "veth0".into(), mac: [2, 0, 0, 0, 0, 1] }
@@ -115,4 +117,64 @@ fn policies_list_as_nft_itself_would_have_made_them() {
     assert_eq!(by_us.1, by_nft.1);
     let policies = by_us.0.split_once("chain egress_").unwrap().1;
     insta::assert_snapshot!("policies", format!("chain egress_{policies}"));
+}
+
+#[test]
+fn conditions_list_as_nft_itself_would_have_made_them() {
+    let condition = |subject, negated| Condition { subject, negated };
+    let net = |net: &str| net.parse().unwrap();
+    let interface = |name: &str| Subject::Interface(name.into());
+    let v4 = [
+        condition(Subject::Source(net("10.0.0.0/8")), false),
+        condition(Subject::Destination(net("10.96.0.0/12")), true),
+        condition(Subject::Destination(net("192.0.2.7/32")), true),
+        condition(interface("eth0"), false),
+        condition(interface("cni*"), true),
+    ];
+    let v6 = [
+        condition(Subject::Source(net("fd00::/10")), false),
+        condition(Subject::Destination(net("2001:db8::1/128")), true),
+        condition(interface("eth0"), true),
+    ];
+    let of_one_address = |host_ip: &str, to: &str, conditions: &[Condition]| Element::HostPort {
+        protocol: nft_templates::Protocol::Udp,
+        host_ip: Some(host_ip.parse().unwrap()),
+        host_port: 53,
+        to: to.parse().unwrap(),
+        conditions: conditions.to_vec(),
+    };
+    let elements = [
+        port_under(80, "10.1.0.2:80", &v4),
+        port_under(80, "[fd00::2]:80", &v6),
+        of_one_address("192.0.2.1", "10.1.0.2:53", &v4[..1]),
+        of_one_address("2001:db8::1", "[fd00::2]:53", &v6[..1]),
+    ];
+    let texts: Vec<_> = elements.iter().map(|element| element.chain().unwrap()).collect();
+    let by_nft = std::thread::spawn(move || {
+        let node = Node::new();
+        load(&node, "catena.nft", TEMPLATES[0].1);
+        for text in texts {
+            load(&node, "ports.nft", &text);
+        }
+        listings(&node)
+    });
+    let by_us = std::thread::spawn(move || {
+        let node = Node::new();
+        let mut ruleset = open(&node);
+        for element in elements {
+            let transaction = adding(&[element], &owner("c1"));
+            ruleset.commit(&transaction, &mut |_| Resolution::Refuse).unwrap();
+        }
+        for map in ["conditions", "hostports"] {
+            for family in ["4", "6", "4_addr", "6_addr"] {
+                nft(&node, &["flush", "map", "inet", "catena", &format!("{map}{family}")]);
+            }
+        }
+        listings(&node)
+    });
+    let (by_nft, by_us) = (by_nft.join().unwrap(), by_us.join().unwrap());
+    assert_eq!(by_us.0, by_nft.0);
+    assert_eq!(by_us.1, by_nft.1);
+    let chains = by_us.0.split_once("chain ports_").unwrap().1;
+    insta::assert_snapshot!("conditions", format!("chain ports_{chains}"));
 }

@@ -4,8 +4,10 @@
 
 mod node;
 
-use nft_templates::{Conflict, Element, Error, Key, Owner, Problem, Resolution, Transaction};
-use node::{Node, adding, egress, hairpin, nft, open, owner, port, removing};
+use nft_templates::{
+    Condition, Conflict, Element, Error, Key, Owner, Problem, Resolution, Subject, Transaction,
+};
+use node::{Node, adding, egress, hairpin, nft, open, owner, port, port_under, removing};
 
 /// For commits that must not meet another owner.
 fn none(conflict: &Conflict) -> Resolution {
@@ -30,6 +32,7 @@ fn elements_show_their_owner_and_value_in_nfts_listing() {
             host_ip: Some("192.0.2.1".parse().unwrap()),
             host_port: 53,
             to: "10.1.0.2:5353".parse().unwrap(),
+            conditions: vec![],
         },
         port(8443, "[fd00::2]:443"),
         Element::HostPort {
@@ -37,14 +40,15 @@ fn elements_show_their_owner_and_value_in_nfts_listing() {
             host_ip: Some("2001:db8::1".parse().unwrap()),
             host_port: 9,
             to: "[fd00::2]:9".parse().unwrap(),
+            conditions: vec![],
         },
         hairpin("10.1.0.2"),
         hairpin("fd00::2"),
         egress("10.1.0.2", &["10.1.0.0/24"]),
         egress("fd00::2", &[]),
         Element::Bridge { ifname: "cni0".into() },
-        Element::Excluded { address: "10.96.0.1".parse().unwrap() },
-        Element::Excluded { address: "fd00:96::1".parse().unwrap() },
+        Element::Masqueraded { address: "10.1.0.2".parse().unwrap() },
+        Element::Masqueraded { address: "fd00::2".parse().unwrap() },
         Element::SpoofCheck { port: "veth0123abcd".into(), mac: [2, 0, 0, 0, 0, 0xff] },
     ];
     let mut ruleset = open(&node);
@@ -116,6 +120,48 @@ fn a_refused_conflict_leaves_everything_as_it_was() {
     );
     assert!(matches!(error, Error::Held { holder, .. } if holder == owner("a")));
     assert_eq!(nft(&node, &["list", "ruleset"]), before);
+}
+
+#[test]
+fn conditions_come_and_go_with_their_port() {
+    let node = Node::new();
+    let mut ruleset = open(&node);
+    let from =
+        |net: &str| Condition { subject: Subject::Source(net.parse().unwrap()), negated: false };
+    let under = |number, to: &str| port_under(number, to, &[from("192.0.2.0/24")]);
+    let chains = || nft(&node, &["list", "ruleset"]).matches("chain ports_").count();
+    let map = || nft(&node, &["list", "map", "inet", "catena", "conditions4"]);
+    let elements = [under(8080, "10.1.0.2:80"), under(8081, "10.1.0.2:81")];
+    ruleset.commit(&adding(&elements, &owner("a")), &mut none).unwrap();
+    assert_eq!((chains(), map().matches("goto ports_").count()), (1, 2));
+    assert_eq!(ruleset.held().unwrap().len(), 2, "conditions are no elements of their own");
+
+    // The owner changes them; another takes over the port, and has none.
+    ruleset
+        .commit(
+            &adding(&[port_under(8080, "10.1.0.2:80", &[from("10.0.0.0/8")])], &owner("a")),
+            &mut none,
+        )
+        .unwrap();
+    assert_eq!(chains(), 2);
+    let done =
+        ruleset.commit(&adding(&[port(8080, "10.1.0.3:80")], &owner("b")), &mut take_over).unwrap();
+    assert_eq!(done.taken_over.len(), 1);
+    assert_eq!((chains(), map().matches("goto ports_").count()), (1, 1));
+    // A late removal takes neither; that of the port takes both.
+    ruleset.commit(&removing(&elements, &owner("a")), &mut none).unwrap();
+    assert_eq!((chains(), map().matches("goto ports_").count()), (0, 0));
+    let done = ruleset
+        .commit(&adding(&[under(8080, "10.1.0.4:80")], &owner("c")), &mut take_over)
+        .unwrap();
+    assert_eq!(done.taken_over.len(), 1);
+    assert_eq!(chains(), 1);
+    let wanted = [(under(8080, "10.1.0.4:80"), owner("c"))];
+    assert!(ruleset.check(&wanted).unwrap().is_empty());
+    nft(&node, &["delete", "element", "inet", "catena", "conditions4", "{ tcp . 8080 }"]);
+    let missing = ruleset.check(&wanted).unwrap();
+    assert_eq!(missing.len(), 1);
+    assert_eq!(ruleset.collect_unused_policies().unwrap(), 1);
 }
 
 #[test]
@@ -272,6 +318,7 @@ fn what_cannot_be_is_refused_before_anything_is_done() {
             host_ip: Some("::1".parse().unwrap()),
             host_port: 80,
             to: "10.1.0.2:80".parse().unwrap(),
+            conditions: vec![],
         }],
         "different families",
     );

@@ -75,6 +75,7 @@ impl Net {
                     host_ip: None,
                     host_port: number,
                     to: SocketAddr::new(address, 53),
+                    conditions: vec![],
                 };
                 let tcp = port(number, &SocketAddr::new(address, 80).to_string());
                 self.add(&format!("pod{number}"), &[tcp, udp, hairpin(&address.to_string())]);
@@ -91,6 +92,7 @@ impl Net {
             host_ip: Some("::1".parse().unwrap()),
             host_port,
             to: SocketAddr::new(pod.parse().unwrap(), port),
+            conditions: vec![],
         });
         self.add("localhost6", &elements);
     }
@@ -177,18 +179,6 @@ fn only_the_nodes_own_addresses_are_taken() {
     let got = http_get(&net.pods[1], "http://192.0.2.2:8001/").unwrap();
     assert_eq!(got.text, "elsewhere");
     assert_eq!(elsewhere.peers()[0].ip(), net.outside.node_v4());
-
-    // An address that only looks local: a Service's, on kube-ipvs0.
-    net.node.ip("addr add 10.96.0.1/32 dev lo\naddr add fd00:96::1/128 dev lo nodad\n");
-    for service in ["10.96.0.1", "fd00:96::1"] {
-        let address: std::net::IpAddr = service.parse().unwrap();
-        let url = format!("http://{}/", SocketAddr::new(address, 8001));
-        assert_eq!(http_get(&net.node, &url).unwrap().text, "pod");
-        let real = HttpServer::start_at(&net.node, SocketAddr::new(address, 8001), "service");
-        net.add("any", &[Element::Excluded { address }]);
-        assert_eq!(http_get(&net.node, &url).unwrap().text, "service");
-        drop(real);
-    }
 }
 
 #[test]
@@ -203,6 +193,7 @@ fn an_address_of_the_node_is_more_specific_than_all() {
             host_ip: Some(host_ip.parse().unwrap()),
             host_port: 8001,
             to: to.parse().unwrap(),
+            conditions: vec![],
         };
         net.add("specific", &[specific]);
     }

@@ -52,6 +52,7 @@ macro_rules! in_each_setting {
 }
 
 mod addresses;
+mod conditions;
 mod datagrams;
 mod limits;
 mod pages;
@@ -77,6 +78,17 @@ impl Setting {
     }
 
     fn network<'n>(self, node: &'n Node, name: &str, number: u8) -> Network<'n> {
+        self.network_with(node, name, number, &json!({}))
+    }
+
+    /// A network with these fields of portmap's configuration.
+    fn network_with<'n>(
+        self,
+        node: &'n Node,
+        name: &str,
+        number: u8,
+        fields: &Value,
+    ) -> Network<'n> {
         let ranges = json!([
             [{ "subnet": format!("10.{number}.0.0/24") }],
             [{ "subnet": format!("fd00:{number}::/64") }]
@@ -92,7 +104,10 @@ impl Setting {
             interface["bridge"] = json!(format!("cni{number}"));
             interface["isGateway"] = json!(true);
         }
-        let portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
+        let mut portmap = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
+        for (field, value) in fields.as_object().into_iter().flatten() {
+            portmap[field] = value.clone();
+        }
         Network::new(node, CATENA, name, &[interface, portmap])
     }
 }

@@ -6,12 +6,12 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
-use chain::{Attachment, CniResult, Code, Error, PluginConf, Result};
-use nft_templates::{Element, IpFamily, Protocol};
+use chain::{Attachment, CniResult, Error, PluginConf, Result};
+use ipnet::IpNet;
+use nft_templates::{Condition, Element, IpFamily, Protocol, Subject};
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::targets;
+use super::{conditions, targets};
 use crate::{host_veth, ifb, interface::null_is_default, net::sysctl};
 
 /// portmap's configuration, checked.
@@ -21,6 +21,13 @@ pub(super) struct Conf {
     /// `snat` (default true): the container reaches itself by its ports, and so do its neighbours and the node over
     /// localhost. Without it only packets from elsewhere find their way back.
     pub snat: bool,
+    /// `masqAll` (default false), with `snat`: the container sees an address of the node as the client of every connection
+    /// by its ports.
+    masq_all: bool,
+    /// `conditionsV4`, and `excludedCIDRs` of IPv4: what has to hold for a connection that the ports take.
+    conditions_v4: Vec<Condition>,
+    /// `conditionsV6`, and `excludedCIDRs` of IPv6.
+    conditions_v6: Vec<Condition>,
 }
 
 /// One port of the node that leads into the container.
@@ -47,6 +54,10 @@ struct Written {
     conditions_v4: Option<Vec<String>>,
     #[serde(rename = "conditionsV6", default)]
     conditions_v6: Option<Vec<String>>,
+    /// Addresses of the node whose ports are not taken: those of Services, which kube-proxy's IPVS mode makes local. Not in
+    /// the reference.
+    #[serde(rename = "excludedCIDRs", default)]
+    excluded: Option<Vec<IpNet>>,
     #[serde(rename = "runtimeConfig", default)]
     runtime_config: Option<RuntimeConfig>,
 }
@@ -73,13 +84,18 @@ impl Conf {
     /// Reads the configuration.
     pub fn of(conf: &PluginConf) -> Result<Self> {
         let written: Written = conf.decode()?;
-        refuse("masqAll", written.masq_all, conf.raw.get("masqAll"))?;
-        for (name, conditions) in
-            [("conditionsV4", written.conditions_v4), ("conditionsV6", written.conditions_v6)]
-        {
-            let given = conditions.is_some_and(|conditions| !conditions.is_empty());
-            refuse(name, given, conf.raw.get(name))?;
-        }
+        let excluded = written.excluded.unwrap_or_default();
+        let conditions = |field, family, words: Option<Vec<String>>| -> Result<Vec<Condition>> {
+            let mut conditions = conditions::read(field, family, &words.unwrap_or_default())?;
+            let excluded = excluded.iter().filter(|net| IpFamily::of(net.addr()) == family);
+            conditions.extend(
+                excluded
+                    .map(|net| Condition { subject: Subject::Destination(*net), negated: true }),
+            );
+            Ok(conditions)
+        };
+        let conditions_v4 = conditions("conditionsV4", IpFamily::V4, written.conditions_v4)?;
+        let conditions_v6 = conditions("conditionsV6", IpFamily::V6, written.conditions_v6)?;
         if let Some(backend) = written.backend {
             tracing::debug!(%backend, "ports are elements of catena's own ruleset, whatever the backend");
         }
@@ -94,7 +110,9 @@ impl Conf {
                 )));
             }
         }
-        Ok(Self { mappings, snat: written.snat.unwrap_or(true) })
+        let snat = written.snat.unwrap_or(true);
+        let masq_all = snat && written.masq_all;
+        Ok(Self { mappings, snat, masq_all, conditions_v4, conditions_v6 })
     }
 
     /// The elements for the addresses of a result. A mapping whose `hostIP` is of another family than an address is
@@ -113,10 +131,14 @@ impl Conf {
                     host_ip: mapping.host_ip.filter(|ip| !ip.is_unspecified()),
                     host_port: mapping.host_port,
                     to: SocketAddr::new(address, mapping.container_port),
+                    conditions: self.conditions(family).to_vec(),
                 }
             }));
             if self.snat && elements.len() > before {
                 elements.push(Element::Hairpin { address });
+                if self.masq_all {
+                    elements.push(Element::Masqueraded { address });
+                }
             }
         }
         if self.snat && answers_on_localhost6(attachment, result) {
@@ -147,8 +169,16 @@ impl Conf {
                 host_ip: Some(localhost),
                 host_port: mapping.host_port,
                 to: SocketAddr::new(target.addr(), mapping.container_port),
+                conditions: self.conditions(IpFamily::V6).to_vec(),
             })
             .collect()
+    }
+
+    fn conditions(&self, family: IpFamily) -> &[Condition] {
+        match family {
+            IpFamily::V4 => &self.conditions_v4,
+            IpFamily::V6 => &self.conditions_v6,
+        }
     }
 }
 
@@ -159,17 +189,6 @@ fn answers_on_localhost6(attachment: &Attachment, result: &CniResult) -> bool {
     let mut on_host = result.interfaces.iter().filter(|interface| interface.sandbox.is_empty());
     let bridged = on_host.any(|interface| !own.contains(&interface.name));
     !bridged || sysctl::read_host("net/bridge/bridge-nf-call-ip6tables").as_deref() != Some("1")
-}
-
-/// Refuses what would be done otherwise than the configuration says.
-fn refuse(field: &str, given: bool, value: Option<&Value>) -> Result<()> {
-    if !given {
-        return Ok(());
-    }
-    Err(Error::new(
-        Code::UnsupportedField,
-        format!("{field}: {} is not supported; leave it out", value.unwrap_or(&Value::Null)),
-    ))
 }
 
 impl Mapping {

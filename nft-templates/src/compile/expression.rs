@@ -10,6 +10,7 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use crate::language::{Bits, Field, Ip, Nat, Operand, Set, Statement, Type, Verdict};
+use crate::stored::padded_ifname;
 
 /// The table's sets by name: a rule's lookups are checked against their types.
 pub(super) type Names<'a> = HashMap<&'a str, &'a Set>;
@@ -34,6 +35,10 @@ const RANGE_PROTO_RANDOM_FULLY: u32 = 1 << 4;
 /// the kernel takes either.
 fn register(offset: u32) -> Register {
     Register::from(8 + offset / 4)
+}
+
+fn nfproto(ip: Ip) -> u8 {
+    if ip == Ip::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }
 }
 
 /// A rule under construction.
@@ -126,6 +131,19 @@ impl Builder<'_> {
                 self.lookup(fields, set, None, negated)?;
             }
             (Operand::Net(net), [field]) => self.net(*field, *net, equal)?,
+            (Operand::Ifname(name), _) => {
+                self.load(fields)?;
+                let bytes = match name.strip_suffix('*') {
+                    Some(start) => start.as_bytes().to_vec(),
+                    None => padded_ifname(name),
+                };
+                self.compare(equal, bytes);
+            }
+            (Operand::Nfproto(ip), _) if !negated => {
+                self.load(fields)?;
+                self.compare(equal, vec![nfproto(*ip)]);
+                self.asked = Some(*ip);
+            }
             (Operand::Lo, _) => {
                 self.load(fields)?;
                 self.compare(equal, LOOPBACK_IFINDEX.to_ne_bytes().to_vec());
@@ -192,6 +210,7 @@ impl Builder<'_> {
             Field::EtherSaddr => self.payload(to, PAYLOAD_LINK_LAYER, 6, length),
             Field::DestinationPort => self.payload(to, PAYLOAD_TRANSPORT_HEADER, 2, length),
             Field::L4Proto => self.meta(to, MetaKey::L4Proto),
+            Field::Nfproto => self.meta(to, MetaKey::Nfproto),
             Field::Iif => self.meta(to, MetaKey::Iif),
             Field::Iifname => self.meta(to, MetaKey::Iifname),
             Field::Oifname => self.meta(to, MetaKey::Oifname),
@@ -223,8 +242,7 @@ impl Builder<'_> {
                 return Err("an address of a concatenation comes first".into());
             }
             self.meta(register(0), MetaKey::Nfproto);
-            let family = if ip == Ip::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
-            self.compare(Operator::Equal, vec![family]);
+            self.compare(Operator::Equal, vec![nfproto(ip)]);
             self.asked = Some(ip);
         }
         self.payload(to, PAYLOAD_NETWORK_HEADER, if ip == Ip::V4 { v4 } else { v6 }, length);
@@ -291,7 +309,7 @@ impl Builder<'_> {
     }
 
     fn nat(&mut self, kind: u32, ip: Ip, address: Register, port: Option<Register>, flags: u32) {
-        let family = if ip == Ip::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
+        let family = nfproto(ip);
         // NFTA_NAT_TYPE, _FAMILY, _REG_ADDR_MIN, _REG_PROTO_MIN, _FLAGS
         let mut attributes = vec![(1, kind), (2, family.into()), (3, address.into())];
         attributes.extend(port.map(|port| (5, port.into())));
@@ -336,6 +354,7 @@ impl Field {
             Self::Saddr(Ip::V6) | Self::Daddr(Ip::V6) => (16, Some(Type::Ipv6Addr)),
             Self::EtherSaddr => (6, Some(Type::EtherAddr)),
             Self::L4Proto => (1, Some(Type::InetProto)),
+            Self::Nfproto => (1, None),
             Self::DestinationPort => (2, Some(Type::InetService)),
             Self::Iifname | Self::Oifname => (16, Some(Type::Ifname)),
             Self::Iif | Self::CtState | Self::CtStatus | Self::FibDaddrType => (4, None),

@@ -375,6 +375,9 @@ impl Parser<'_> {
                     self.next += 1;
                     Operand::Lo
                 }
+                [Field::Iifname] => Operand::Ifname(self.quoted("the name of an interface")?),
+                [Field::Nfproto] if self.next_is("ipv4") => Operand::Nfproto(Ip::V4),
+                [Field::Nfproto] if self.next_is("ipv6") => Operand::Nfproto(Ip::V6),
                 [Field::FibDaddrType] if self.next_is("local") => Operand::Local,
                 [Field::CtStatus] if self.next_is("dnat") => Operand::Dnat,
                 [Field::CtState] if self.next_is("established") => {
@@ -435,8 +438,12 @@ impl Parser<'_> {
                 Field::EtherSaddr
             }
             "meta" => {
-                self.keyword("l4proto")?;
-                Field::L4Proto
+                if self.next_is("nfproto") {
+                    Field::Nfproto
+                } else {
+                    self.keyword("l4proto")?;
+                    Field::L4Proto
+                }
             }
             "th" => {
                 self.keyword("dport")?;

@@ -130,6 +130,10 @@ pub(crate) enum Operand {
     Set(String),
     /// An address or a network.
     Net(IpNet),
+    /// The name of an interface; with a `*` at its end, the beginning of one.
+    Ifname(String),
+    /// `ipv4` or `ipv6`, of `meta nfproto`.
+    Nfproto(Ip),
     /// The loopback interface, which is number 1 in every network namespace.
     Lo,
     /// `local`, of `fib daddr type`.
@@ -158,6 +162,8 @@ pub(crate) enum Field {
     EtherSaddr,
     /// `meta l4proto`
     L4Proto,
+    /// `meta nfproto`
+    Nfproto,
     /// `th dport`
     DestinationPort,
     /// `iif`

@@ -14,7 +14,6 @@ use crate::{
     error::Error,
     netlink::{Outcome, Request},
     owner::Owner,
-    policy::Policy,
     set_element,
     stored::{self, Entry, Family, Place, Value},
     templates,
@@ -26,6 +25,8 @@ use crate::{
 pub(super) struct Plan<'a> {
     pub(super) adds: Vec<(Entry, &'a Element)>,
     removes: Vec<(Place, &'a Key, &'a Owner)>,
+    /// Where an added element has nothing: a port without conditions does not take over those of its former holder.
+    vacated: Vec<Place>,
     /// Text of the policy chains that the elements lead to, by name.
     pub(super) policies: BTreeMap<String, String>,
     families: BTreeSet<Family>,
@@ -39,10 +40,13 @@ impl<'a> Plan<'a> {
         let mut plan = Self::default();
         let mut seen: HashMap<Place, usize> = HashMap::new();
         for (element, owner) in adds {
-            if let Element::Egress { source, policy } = element {
-                plan.add_policy(policy, *source);
-            }
-            for entry in stored::entries(element, owner)? {
+            plan.policies.extend(stored::chain(element));
+            let entries = stored::entries(element, owner)?;
+            let vacated = stored::places(&element.key());
+            let vacated =
+                vacated.into_iter().filter(|place| entries.iter().all(|one| one.place != *place));
+            plan.vacated.extend(vacated);
+            for entry in entries {
                 plan.families.insert(entry.place.family);
                 match seen.get(&entry.place) {
                     None => {
@@ -67,12 +71,6 @@ impl<'a> Plan<'a> {
             }
         }
         Ok(plan)
-    }
-
-    fn add_policy(&mut self, policy: &Policy, source: std::net::IpAddr) {
-        let family = crate::element::IpFamily::of(source);
-        let name = policy.chain(family);
-        self.policies.entry(name).or_insert_with(|| policy.render(family));
     }
 }
 
@@ -167,6 +165,7 @@ impl Ruleset {
         for _ in 0..ATTEMPTS {
             let places = plan.adds.iter().map(|(entry, _)| &entry.place);
             let places = places.chain(plan.removes.iter().map(|(place, _, _)| place));
+            let places = places.chain(&plan.vacated);
             let state = self.read(&plan.families, places, plan.policies.keys())?;
             let generation = state.generation;
             let mut change = Change::new(state);
@@ -313,11 +312,17 @@ impl Change {
                         let element = Box::new((*element).clone());
                         return Err(Error::Held { element, holder });
                     }
-                    self.committed.taken_over.push(((*element).clone(), holder));
+                    let taken = ((*element).clone(), holder);
+                    if !self.committed.taken_over.contains(&taken) {
+                        self.committed.taken_over.push(taken);
+                    }
                 }
                 self.take(&entry.place);
             }
             self.put(entry.clone())?;
+        }
+        for place in &plan.vacated {
+            self.take(place);
         }
         Ok(())
     }

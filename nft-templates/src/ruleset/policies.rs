@@ -9,9 +9,10 @@ use netlink_packet_netfilter::nftables::{
 
 use super::{ATTEMPTS, Ruleset, state::get_chain};
 use crate::{
+    conditions,
     error::Error,
     netlink::{Outcome, Request},
-    policy::CHAIN_PREFIX,
+    policy,
     stored::{Family, TABLE},
 };
 
@@ -101,7 +102,7 @@ impl Ruleset {
             let NfTablesMessage::NewChain(chain) = message else { continue };
             let ours = chain.attributes.contains(&ChainAttribute::Table(TABLE.into()));
             let name = chain.attributes.iter().find_map(|attribute| match attribute {
-                ChainAttribute::Name(name) if name.starts_with(CHAIN_PREFIX) => Some(name.clone()),
+                ChainAttribute::Name(name) if is_policy(name) => Some(name.clone()),
                 _ => None,
             });
             if let (true, Some(name), Some(uses)) = (ours, name, uses(&chain)) {
@@ -123,6 +124,11 @@ impl Ruleset {
         });
         Ok(rules.collect())
     }
+}
+
+/// Whether a chain comes and goes with the elements that lead to it.
+fn is_policy(chain: &str) -> bool {
+    [policy::CHAIN_PREFIX, conditions::CHAIN_PREFIX].iter().any(|prefix| chain.starts_with(prefix))
 }
 
 pub(super) fn uses(chain: &ChainMessage) -> Option<usize> {

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use nft_templates::{Action, Element, Owner, Policy, Protocol, Ruleset, Transaction};
+use nft_templates::{Action, Condition, Element, Owner, Policy, Protocol, Ruleset, Transaction};
 pub use testnode::Node;
 
 /// The node's ruleset.
@@ -22,7 +22,18 @@ pub fn owner(id: &str) -> Owner {
 }
 
 pub fn port(host_port: u16, to: &str) -> Element {
-    Element::HostPort { protocol: Protocol::Tcp, host_ip: None, host_port, to: to.parse().unwrap() }
+    port_under(host_port, to, &[])
+}
+
+/// A port that is taken under conditions only.
+pub fn port_under(host_port: u16, to: &str, conditions: &[Condition]) -> Element {
+    Element::HostPort {
+        protocol: Protocol::Tcp,
+        host_ip: None,
+        host_port,
+        to: to.parse().unwrap(),
+        conditions: conditions.to_vec(),
+    }
 }
 
 pub fn egress(source: &str, excluded: &[&str]) -> Element {

@@ -125,7 +125,7 @@ impl Shared {
     }
 }
 
-/// Whether an nftables object of Catena is nobody's: policies (`egress_...`) and elements are somebody's, but for the
+/// Whether an nftables object of Catena is nobody's: policies (`egress_...`, `ports_...`) and elements are somebody's, but for the
 /// version and what is known of bridges.
 fn is_static(name: &str) -> bool {
     let ours = ["inet catena ", "bridge catena "];
@@ -134,7 +134,9 @@ fn is_static(name: &str) -> bool {
     };
     match rest.split(' ').collect::<Vec<_>>()[..] {
         ["element", place, ..] => matches!(place, "version" | "bridges" | "closed_bridges"),
-        ["chain" | "rule", place, ..] => !place.starts_with("egress_"),
+        ["chain" | "rule", place, ..] => {
+            !place.starts_with("egress_") && !place.starts_with("ports_")
+        }
         _ => true,
     }
 }
