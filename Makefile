@@ -17,7 +17,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint build install packages nextest clean
+.PHONY: help demo test bench lint build install uninstall packages nextest clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,6 +42,9 @@ build: ## The release binary, static: target/<host>/release/catena
 
 install: build ## Put the binary and the plugins' names into BIN_DIR (/opt/cni/bin)
 	$(SUDO) $(BINARY) install --bin-dir '$(BIN_DIR)'
+
+uninstall: build ## Put back what was in BIN_DIR before
+	$(SUDO) $(BINARY) uninstall --bin-dir '$(BIN_DIR)'
 
 packages: ## Install what demo and test need from Debian's packages
 	tests/install-packages.sh

@@ -39,6 +39,8 @@ enum Verb {
     Try(commands::try_::TryArgs),
     /// Put this binary and its plugins' names into a directory, also over a running version.
     Install(commands::install::InstallArgs),
+    /// Undo install: what had the plugins' names before has them again.
+    Uninstall(commands::uninstall::UninstallArgs),
 }
 
 /// A network.
@@ -135,6 +137,7 @@ pub fn run() -> ExitCode {
         Verb::Version => commands::verbs::version(),
         Verb::Try(args) => commands::try_::run(&args),
         Verb::Install(args) => commands::install::run(&args),
+        Verb::Uninstall(args) => commands::uninstall::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,7 @@
 //! The tool's commands.
 
+mod bin_dir;
 pub mod install;
 pub mod try_;
+pub mod uninstall;
 pub mod verbs;

@@ -32,7 +32,7 @@ pub fn oldest_version(kind: &str) -> Version {
 }
 
 /// Where records, leases' boots and locks are.
-fn dirs() -> Result<Dirs> {
+pub fn dirs() -> Result<Dirs> {
     let dirs = Dirs::default();
     let lock_wait = seconds(LOCK_TIMEOUT, 60)?.unwrap_or(dirs.lock_wait);
     Ok(Dirs { lock_wait, ..dirs })

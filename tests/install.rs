@@ -143,11 +143,14 @@ fn what_had_a_plugins_name_before_is_kept_aside() {
     assert_eq!(fs::read_to_string(aside.join("host-local")).unwrap(), "the reference's");
     assert_eq!(fs::read_link(aside.join("static")).unwrap(), Path::new("/usr/lib/cni/static"));
     assert_eq!(fs::read_to_string(dir.join("calico")).unwrap(), "somebody else's");
-    // The first kept is the original: installing again does not write over it.
+    install(&node, &dir);
+    assert_eq!(fs::read_to_string(aside.join("host-local")).unwrap(), "the reference's");
+    // Somebody has installed a later one of the reference's over ours: that is the one to be kept.
     fs::remove_file(dir.join("host-local")).unwrap();
     node.write(dir.join("host-local"), "a later one");
     install(&node, &dir);
-    assert_eq!(fs::read_to_string(aside.join("host-local")).unwrap(), "the reference's");
+    assert_eq!(fs::read_link(dir.join("host-local")).unwrap(), Path::new("catena"));
+    assert_eq!(fs::read_to_string(aside.join("host-local")).unwrap(), "a later one");
 }
 
 #[test]

@@ -211,6 +211,13 @@ impl Record {
             && netns.and_then(NetnsId::of) == self.netns_id
     }
 
+    /// Whether its ADD was begun in this boot, and its namespace is still the one of then.
+    pub fn namespace_lives(&self, boot: &str) -> bool {
+        self.boot == boot
+            && self.netns_id.is_some()
+            && self.netns.as_deref().and_then(NetnsId::of) == self.netns_id
+    }
+
     /// The attachment for DEL. Its namespace is the recorded one, at the recorded path or at the one that DEL was given;
     /// where neither leads to it, it is gone, and DEL goes without. So a DEL never reaches into another container.
     pub fn attachment(&self, given: Option<&Path>, boot: &str) -> Result<Attachment> {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use chain::{
     Attachment, CniResult, Dirs, PluginConf, Result,
-    record::{NetnsId, Record, Records, State},
+    record::{Record, Records, State},
 };
 use nft_templates::{Element, Owner};
 
@@ -33,7 +33,7 @@ pub(super) fn living(dirs: &Dirs) -> Vec<Record> {
     networks
         .iter()
         .flat_map(|network| records.list(network).unwrap_or_default())
-        .filter(|record| is_living(record, &boot))
+        .filter(|record| record.namespace_lives(&boot))
         .collect()
 }
 
@@ -59,13 +59,6 @@ pub(super) fn elements(dirs: &Dirs) -> Vec<(Element, Owner)> {
         }
     }
     elements
-}
-
-/// Its ADD was begun in this boot, and its namespace is still the one of then.
-fn is_living(record: &Record, boot: &str) -> bool {
-    record.boot == boot
-        && record.netns_id.is_some()
-        && record.netns.as_deref().and_then(NetnsId::of) == record.netns_id
 }
 
 fn owner_of(record: &Record) -> Owner {

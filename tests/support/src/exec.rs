@@ -39,6 +39,15 @@ impl Run {
         Self { command, line: words.join(" "), stdin: Vec::new() }
     }
 
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        for arg in args {
+            self.line = format!("{} {}", self.line, arg.as_ref().to_string_lossy());
+            self.command.arg(arg);
+        }
+        self
+    }
+
     /// Sets an environment variable.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
