@@ -194,10 +194,11 @@ fn iptables_lists_and_restores_the_rules_as_its_own() {
          FORWARD"
     );
     assert_eq!(let_through(&mut ruleset), told);
+    node.run(["iptables", "-A", "CNI-ADMIN", "-s", "10.88.0.9", "-j", "DROP"]);
     ruleset.withdraw().unwrap();
-    for iptables in ["iptables", "ip6tables"] {
-        node.run([iptables, "-X", "CNI-ADMIN"]);
-    }
+    assert!(node.run(["iptables", "-S"]).contains("-A CNI-ADMIN"), "what somebody wrote stays");
+    node.run(["iptables", "-F", "CNI-ADMIN"]);
+    node.run(["iptables", "-X", "CNI-ADMIN"]);
     assert_eq!(listed(), before);
 }
 

@@ -221,8 +221,21 @@ impl Filter {
             commands.extend(to_ours.map(|rule| format!("-D FORWARD {rule}")));
             commands.extend(admin.iter().map(|rule| format!("-D {CNI_FORWARD} {rule}")));
             commands.push(format!("-X {CNI_FORWARD}"));
+            let targets = admin.iter().filter_map(|rule| rule.rsplit_once("-j "));
+            let idle = targets.map(|(_, chain)| chain.trim()).filter(|chain| self.is_idle(chain));
+            commands.extend(idle.map(|chain| format!("-X {chain}")));
         }
         commands
+    }
+
+    /// Whether a chain has no rules, and none leads to it but those of `CNI-FORWARD`.
+    fn is_idle(&self, chain: &str) -> bool {
+        let leads = |line: &str| {
+            let mut words = line.split(' ').rev();
+            words.next() == Some(chain) && matches!(words.next(), Some("-j" | "-g"))
+        };
+        self.rules(chain).next().is_none()
+            && !self.lines.iter().any(|line| leads(line) && !line.starts_with("-A CNI-FORWARD "))
     }
 }
 
@@ -241,4 +254,57 @@ fn is_rule(rule: &str, condition: &str, target: &str) -> bool {
         }
     };
     conditions == condition && to.trim() == target
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(rules: &[&str]) -> Filter {
+        Filter { lines: rules.iter().map(|rule| (*rule).to_owned()).collect() }
+    }
+
+    #[test]
+    fn a_rule_is_known_with_and_without_a_comment() {
+        for rule in [
+            "-j CNI-ADMIN",
+            "-m comment --comment one -j CNI-ADMIN",
+            "-m comment --comment \"more words -j here\" -j CNI-ADMIN",
+        ] {
+            assert!(is_rule(rule, "", "CNI-ADMIN"), "{rule}");
+            assert!(!is_rule(rule, ACCEPT, "CNI-ADMIN"), "{rule}");
+            assert!(!is_rule(rule, "", "CNI-ADMIN2"), "{rule}");
+        }
+        assert!(is_rule(
+            "-m mark --mark 0x1000/0x1000 -m comment --comment catena -j ACCEPT",
+            ACCEPT,
+            "ACCEPT"
+        ));
+        assert!(!is_rule("-i eth0 -m comment --comment \"a b\" -j CNI-ADMIN", "", "CNI-ADMIN"));
+    }
+
+    #[test]
+    fn forward_drops_by_its_policy_or_by_its_last_rule() {
+        assert!(filter(&[":FORWARD DROP [0:0]", "-A FORWARD -i lan -j ACCEPT"]).drops());
+        assert!(filter(&[":FORWARD ACCEPT [0:0]", "-A FORWARD -j DROP"]).drops());
+        let reject = "-A FORWARD -j REJECT --reject-with icmp-port-unreachable";
+        assert!(filter(&[":FORWARD ACCEPT [0:0]", reject]).drops());
+        assert!(!filter(&[":FORWARD ACCEPT [0:0]", reject, "-A FORWARD -i lan -j ACCEPT"]).drops());
+        assert!(!filter(&[":FORWARD ACCEPT [0:0]", "-A FORWARD -i lan -j DROP"]).drops());
+    }
+
+    #[test]
+    fn only_what_is_missing_is_put_in() {
+        let mut rules = vec![":FORWARD DROP [0:0]".to_owned()];
+        let all = filter(&[":FORWARD DROP [0:0]"]).missing("CNI-ADMIN");
+        assert_eq!(all.len(), 5, "{all:?}");
+        let as_listed = |command: &String| command.replace("-I ", "-A ").replace(" 1 -m", " -m");
+        rules.extend(all.iter().map(as_listed));
+        let whole = Filter { lines: rules.clone() };
+        assert_eq!(whole.missing("CNI-ADMIN"), [""; 0]);
+        assert_eq!(whole.missing("MINE").len(), 2, "a chain of one's own, and what leads to it");
+        rules.retain(|rule| !rule.contains("-j ACCEPT"));
+        let missing = Filter { lines: rules }.missing("CNI-ADMIN");
+        assert!(matches!(&missing[..], [accept] if accept.contains(ACCEPT)), "{missing:?}");
+    }
 }

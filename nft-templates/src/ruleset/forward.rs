@@ -239,7 +239,14 @@ fn withdrawal(connection: &mut Connection) -> Result<Removal, Error> {
             };
             if our_rules.iter().any(accepts) && our_rules.iter().all(is_ours) {
                 removal.rules.extend(rules.iter().filter(|rule| leads(rule, CNI_FORWARD)).cloned());
-                removal.chains.push(ours);
+                let admins = our_rules.iter().filter_map(Rule::leads_to);
+                let admins = admins.map(|name| Chain::new(chain.family, &chain.table, &name));
+                removal.chains.push(ours.clone());
+                for admin in admins {
+                    if is_idle(connection, &admin, &ours)? && !removal.chains.contains(&admin) {
+                        removal.chains.push(admin);
+                    }
+                }
             } else {
                 removal.rules.extend(our_rules.into_iter().filter(accepts));
             }
@@ -247,6 +254,23 @@ fn withdrawal(connection: &mut Connection) -> Result<Removal, Error> {
         removal.rules.extend(rules.into_iter().filter(accepts));
     }
     Ok(removal)
+}
+
+/// Whether a chain has no rules, and no other of its table leads to it than `but`.
+fn is_idle(connection: &mut Connection, chain: &Chain, but: &Chain) -> Result<bool, Error> {
+    if !connection.rules_of(chain)?.is_empty() {
+        return Ok(false);
+    }
+    for (other, _) in connection.chains(chain.family)? {
+        if other.table != chain.table || other == *but {
+            continue;
+        }
+        let rules = connection.rules_of(&other)?;
+        if rules.iter().any(|rule| rule.leads_to().as_ref() == Some(&chain.name)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The chain that others share with the reference plugin.

@@ -32,6 +32,9 @@ impl Ruleset {
             for _ in 0..ATTEMPTS {
                 let generation = ruleset.generation()?;
                 let requests = find(&mut ruleset.others())?.requests();
+                if !requests.is_empty() {
+                    ruleset.forget();
+                }
                 match ruleset.connection.batch(Some(generation), &requests)? {
                     Outcome::Done => return Ok(requests.len()),
                     Outcome::Stale => {}

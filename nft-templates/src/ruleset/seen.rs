@@ -15,6 +15,12 @@ pub(super) struct Seen {
     what: String,
 }
 
+impl Seen {
+    fn text(&self) -> String {
+        format!("{} {} {}", self.netns, self.generation, self.what)
+    }
+}
+
 impl Ruleset {
     /// Whether this was seen in place, and nobody else has changed the ruleset since. To be asked under the lock.
     pub(super) fn is_seen(&mut self, what: &str) -> bool {
@@ -41,20 +47,26 @@ impl Ruleset {
     }
 
     /// Takes what was seen along to the generation that `commits` of our own led to. Where that is not the present one,
-    /// others were at work, too, and it is left to be out of date.
+    /// others were at work, too, and it is left to be out of date. What was forgotten or seen anew meanwhile is so.
     pub(super) fn carry(&mut self, seen: &Seen, commits: u32) {
+        let as_it_was = fs::read_to_string(self.seen_path()).is_ok_and(|text| text == seen.text());
         let generation = seen.generation.wrapping_add(commits);
-        if commits > 0 && self.generation().ok() == Some(generation) {
+        if commits > 0 && as_it_was && self.generation().ok() == Some(generation) {
             self.write_seen(&Seen { generation, ..seen.clone() });
         }
     }
 
     /// It is only a shortcut: without it the next one looks again.
     fn write_seen(&self, seen: &Seen) {
-        let text = format!("{} {} {}", seen.netns, seen.generation, seen.what);
-        if let Err(error) = fs::write(self.seen_path(), text) {
+        if let Err(error) = fs::write(self.seen_path(), seen.text()) {
             tracing::debug!(path = %self.seen_path().display(), %error, "not remembered");
         }
+    }
+
+    /// Forgets what was seen, since the rules of others are about to be changed. To be asked under the lock.
+    pub(super) fn forget(&self) {
+        // What cannot be removed was never written.
+        let _ = fs::remove_file(self.seen_path());
     }
 
     fn seen_path(&self) -> PathBuf {
