@@ -23,15 +23,17 @@ pub struct UninstallArgs {
 }
 
 /// Uninstalls. The names that others had before go back to them, each by one rename, and answer at any time; then the
-/// other names go, and the binary last. What others have put under a name since is left alone.
+/// other names go, and the binary last. What others have put under a name since is left alone. Where no container needs it
+/// any more, the node's firewall loses what the plugin firewall put into it.
 ///
 /// Errors (11): attachments live that Catena made: what takes its place cannot undo all of them.
 pub fn run(args: &UninstallArgs) -> Result<()> {
     if !args.bin_dir.is_dir() {
         return Ok(());
     }
+    let living = living()?;
     if !args.force {
-        require_none_living()?;
+        require_none(&living)?;
     }
     let dir = BinDir::lock(&args.bin_dir)?;
     let (binary, kept): (Vec<_>, Vec<_>) = dir.kept()?.into_iter().partition(|name| name == BINARY);
@@ -53,7 +55,13 @@ pub fn run(args: &UninstallArgs) -> Result<()> {
             Holder::Nobody => {}
         }
     }
-    dir.tidy()
+    dir.tidy()?;
+    if living.is_empty()
+        && let Err(error) = wiring::dirs().and_then(|dirs| delegates::firewall::withdraw(&dirs))
+    {
+        tracing::warn!(%error, "a rule for containers stays in the node's firewall");
+    }
+    Ok(())
 }
 
 /// Gives a name back to what is kept aside, unless somebody else has it by now.
@@ -73,13 +81,13 @@ fn put_back(dir: &BinDir, name: &str) -> Result<()> {
     dir.put_back(name)
 }
 
-/// Refuses where containers are on networks by Catena.
-fn require_none_living() -> Result<()> {
+/// The attachments that Catena made and that live.
+fn living() -> Result<BTreeSet<String>> {
     let dirs = wiring::dirs()?;
     let records = Records::open(&dirs);
     let networks = records.networks()?;
     if networks.is_empty() {
-        return Ok(());
+        return Ok(BTreeSet::new());
     }
     let boot = dirs.boot()?;
     let mut living = BTreeSet::new();
@@ -91,9 +99,15 @@ fn require_none_living() -> Result<()> {
                 .map(|record| format!("{network} {}/{}", record.container_id, record.ifname)),
         );
     }
+    Ok(living)
+}
+
+/// Refuses where containers are on networks by Catena.
+fn require_none(living: &BTreeSet<String>) -> Result<()> {
     if living.is_empty() {
         return Ok(());
     }
+    let dirs = wiring::dirs()?;
     let named: Vec<_> = living.iter().take(NAMED).map(String::as_str).collect();
     let more = if living.len() > NAMED { ", …" } else { "" };
     Err(Error::new(

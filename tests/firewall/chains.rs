@@ -238,3 +238,27 @@ fn after_a_flush_the_next_add_brings_back_pods_and_rules() {
     catena(&node, None).check(&list, &pod.container);
     reach("after the next ADD", &pod.container, addresses_of(&outside), 80, "outside");
 }
+
+#[test]
+fn uninstall_takes_the_rules_away_once_no_pod_needs_them() {
+    for tools in [TOOLS, ["iptables-legacy", "ip6tables-legacy"]] {
+        let node = Node::new();
+        docker(&node, tools);
+        let (outside, _page) = outside(&node);
+        let rules = || tools.map(|tool| node.run([tool, "-S"]));
+        let before = rules();
+        let bin = node.dir("bin");
+        let run = |verb: &[&str]| {
+            let words = [verb, &["--bin-dir", bin.to_str().unwrap()]].concat();
+            catena(&node, None).cmd(words).output().success()
+        };
+        run(&["install"]);
+        let list = on_a_bridge(1, &[firewall(&json!({}))]);
+        let pod = Pod::add(&node, &list, "pod", None);
+        run(&["uninstall", "--force"]);
+        reach("a pod that lives", &pod.container, addresses_of(&outside), 80, "outside");
+        catena(&node, None).del(&list, &pod.container);
+        run(&["uninstall"]);
+        assert_eq!(rules(), before);
+    }
+}
