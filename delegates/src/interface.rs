@@ -43,9 +43,11 @@ const FIRST_PAUSE: Duration = Duration::from_micros(250);
 /// The longest pause of a wait.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// The sysctls of an interface that is about to get addresses.
+/// The sysctls of an interface that is about to get addresses, and is down yet.
 pub(crate) fn sysctls(ifname: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
-    let mut sysctls = Vec::new();
+    // Its addresses and routes are those of the result. Any neighbour on the bridge could give it others, also where it is
+    // to have IPv4 alone: the kernel listens to router advertisements unless it is told not to (CVE-2020-10749).
+    let mut sysctls = vec![Sysctl::wanted(Sysctl::conf(Family::V6, ifname, "accept_ra"), "0")];
     if ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
         for name in ["lo", ifname] {
             sysctls.push(Sysctl::required(Sysctl::conf(Family::V6, name, "disable_ipv6"), "0"));

@@ -8,14 +8,14 @@ use testnode::{HttpServer, Netns, UdpClient, UdpServer, url};
 use crate::{LOCALHOST, Setting, assert_page, both, node_at, port, ports, web};
 
 in_each_setting! {
-    neighbours_do_not_reach_the_loopback_services_of_the_node
-    packets_for_other_hosts_are_not_taken
-    rules_of_the_node_go_before_host_ports
+    cve_2020_8558_neighbours_do_not_reach_the_loopback_services_of_the_node
+    cve_2025_67499_packets_for_other_hosts_are_not_taken
+    cve_2019_9946_rules_of_the_node_go_before_host_ports
 }
 
 /// That localhost has the pods' ports needs `route_localnet`, which alone would let everyone on
 /// the link reach what listens on the node's 127.0.0.1 (CVE-2020-8558).
-fn neighbours_do_not_reach_the_loopback_services_of_the_node(setting: Setting) {
+fn cve_2020_8558_neighbours_do_not_reach_the_loopback_services_of_the_node(setting: Setting) {
     let (node, outside) = setting.node();
     // As kube-proxy has it.
     node.set_sysctl("ipv4.conf.all.route_localnet", "1");
@@ -61,7 +61,7 @@ fn neighbours_do_not_reach_the_loopback_services_of_the_node(setting: Setting) {
 
 /// The node forwards for others: their connections to the same port elsewhere are not for its
 /// pods (CVE-2025-67499).
-fn packets_for_other_hosts_are_not_taken(setting: Setting) {
+fn cve_2025_67499_packets_for_other_hosts_are_not_taken(setting: Setting) {
     let (node, outside) = setting.node();
     let elsewhere = node.neighbour("elsewhere", "198.51.100.2/24", "2001:db8:1::2/64");
     let _elsewhere_server = HttpServer::start(&elsewhere, 8080, "elsewhere");
@@ -82,7 +82,7 @@ fn packets_for_other_hosts_are_not_taken(setting: Setting) {
 }
 
 /// A port that the node's own rules give to another is not taken over (CVE-2019-9946).
-fn rules_of_the_node_go_before_host_ports(setting: Setting) {
+fn cve_2019_9946_rules_of_the_node_go_before_host_ports(setting: Setting) {
     let (node, outside) = setting.node();
     let elsewhere = node.neighbour("elsewhere", "198.51.100.2/24", "2001:db8:1::2/64");
     let _elsewhere_server = HttpServer::start(&elsewhere, 80, "elsewhere");

@@ -55,6 +55,7 @@ mod addresses;
 mod conditions;
 mod datagrams;
 mod limits;
+mod others;
 mod pages;
 
 impl Setting {

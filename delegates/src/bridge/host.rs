@@ -69,12 +69,27 @@ pub(super) fn ensure_bridge(node: &mut Undo<'_, '_>, conf: &Conf) -> Result<Link
         promisc: (conf.promisc_mode && !bridge.promisc).then_some(true),
         ..Change::default()
     };
+    ignore_advertisements(&host, &bridge)?;
     host.link().set(&bridge.name, &change)?;
-    sysctl::write_host(&[Sysctl::wanted(
-        Sysctl::conf(Family::V6, &bridge.name, "accept_ra"),
-        "0",
-    )])?;
     Ok(bridge)
+}
+
+/// The node takes no routes from containers (CVE-2020-10749).
+///
+/// Unless the bridge is the node's own way out: has a port that leads there, and learned its route by a router
+/// advertisement. Not to listen any more would take the node off the network.
+fn ignore_advertisements(host: &Net, bridge: &Link) -> Result<()> {
+    let key = Sysctl::conf(Family::V6, &bridge.name, "accept_ra");
+    let listens = sysctl::read_host(&key).is_some_and(|value| value != "0");
+    if listens && host.route().learned_by_ra()?.contains(&bridge.index) {
+        tracing::warn!(
+            bridge = bridge.name,
+            "goes on accepting router advertisements, also of containers: the node has a route by one; give containers a \
+             bridge of their own"
+        );
+        return Ok(());
+    }
+    Ok(sysctl::write_host(&[Sysctl::wanted(key, "0")])?)
 }
 
 /// The error for a device of the bridge's name that is something else.

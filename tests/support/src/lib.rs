@@ -48,7 +48,7 @@ pub use runtime::{Attachment, PluginFailure, Runtime};
 pub use scripts::Scripts;
 pub use snapshot::{Shared, Snapshot, assert_same, await_same};
 pub use traffic::{
-    HttpAnswer, HttpServer, Measure, Sink, UdpAnswer, UdpClient, UdpServer, assert_rate, http_get,
-    throughput,
+    Advertiser, HttpAnswer, HttpServer, Measure, Sink, UdpAnswer, UdpClient, UdpServer,
+    assert_rate, http_get, throughput,
 };
 pub use wait::until;
