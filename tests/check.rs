@@ -71,9 +71,19 @@ const COMMON: [Damage; 18] = [
     outside("bandwidth", "ip link del $IFB", "egress"),
 ];
 
-const OF_BRIDGE: [Damage; 2] = [
+const OF_BRIDGE: [Damage; 4] = [
     outside("bridge", "ip link set $VETH nomaster", "cni0"),
     outside("bridge", "ip link del cni0", "cni0"),
+    outside(
+        "portmap",
+        "ip link set $VETH type bridge_slave hairpin off",
+        "hairpin mode of $VETH is off, not on",
+    ),
+    outside(
+        "portmap",
+        "nft delete element inet catena bridges '{ \"cni0\" . \"cni0\" }'",
+        "bridge cni0: not in the nf_tables ruleset",
+    ),
 ];
 
 fn shared() -> Shared {

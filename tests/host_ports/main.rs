@@ -57,6 +57,7 @@ mod datagrams;
 mod limits;
 mod others;
 mod pages;
+mod services;
 
 impl Setting {
     /// A node, and a host outside that routes through it.
