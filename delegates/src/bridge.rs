@@ -111,10 +111,13 @@ impl Plugin<Node> for Bridge {
         let attachment = call.attachment;
         interface::remove_elements(call, node, elements);
         node.delete_link(host_veth(attachment));
-        if call.history == History::Unknown {
-            veth::delete_unrecorded(call.attachment, node)?;
-        }
-        call.runner.ipam_del(call, node)
+        let unrecorded = match call.history {
+            History::Unknown => interface::del_unrecorded(call, node),
+            _ => Ok(()),
+        };
+        let errors = [unrecorded, call.runner.ipam_del(call, node)];
+        let errors = errors.into_iter().filter_map(Result::err).collect();
+        Error::join(errors).map_or(Ok(()), Err)
     }
 
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
@@ -124,6 +127,7 @@ impl Plugin<Node> for Bridge {
 
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
         call.runner.ipam_gc(call, node)?;
+        interface::gc_unrecorded(call, node)?;
         Elements::collect_policies(node.dirs())
     }
 

@@ -11,7 +11,9 @@ mod legacy;
 #[cfg(test)]
 mod tests;
 
-use chain::{Attachment, Call, CniResult, Dirs, NetworkCall, Plugin, PluginConf, Result, Version};
+use chain::{
+    Attachment, Call, CniResult, Dirs, History, NetworkCall, Plugin, PluginConf, Result, Version,
+};
 use nft_templates::Element;
 
 use crate::{
@@ -19,6 +21,7 @@ use crate::{
     interface::{self, Findings},
     net::link::{Change, Link},
     node::{Elements, Node, owner},
+    reference::{self, Addresses},
 };
 
 use conf::{Conf, Ingress};
@@ -67,6 +70,10 @@ impl Plugin<Node> for Firewall {
             });
             Ok(elements)
         });
+        if call.history == History::Unknown {
+            let firewall = reference::Firewall(Addresses::of(call, node));
+            reference::remove(&firewall, node.dirs())?;
+        }
         Ok(())
     }
 
@@ -78,13 +85,17 @@ impl Plugin<Node> for Firewall {
             return Ok(());
         }
         let mut findings = Findings::default();
+        let reference = reference::Firewall(Addresses::of(call, node));
+        let owner = owner(call.attachment);
+        if findings.elements_or_reference(node, elements, &owner, &reference)? {
+            return findings.verdict();
+        }
         if conf.ingress == Ingress::Isolated {
             for port in ports(result, node)? {
                 let isolated = port.port.as_ref().is_some_and(|port| port.isolated);
                 findings.expect_on(&format!("isolation of {}", port.name), true, isolated);
             }
         }
-        findings.elements(node, elements, &owner(call.attachment))?;
         for gap in Elements::forward_gaps(node.dirs(), &conf.admin_chain)? {
             findings.add(gap);
         }

@@ -6,6 +6,7 @@ mod elements;
 mod forwarding;
 mod ipam;
 mod result;
+mod unrecorded;
 pub(crate) mod veth;
 
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ pub(crate) use ipam::run_ipam;
 pub(crate) use result::{
     addresses, everywhere, first_of, inside, is_own, mtu_inside, position, route_via, wanted_route,
 };
+pub(crate) use unrecorded::{check_unrecorded, del_unrecorded, gc_unrecorded};
 
 /// How long IPv6 duplicate address detection may take: as long as with the reference plugins.
 const DAD_LIMIT: Duration = Duration::from_secs(5);

@@ -6,12 +6,14 @@ mod chained;
 pub mod firewall;
 mod interface;
 pub mod ipam;
+mod legacy;
 pub mod loopback;
 mod names;
 pub mod net;
 mod node;
 pub mod portmap;
 pub mod ptp;
+mod reference;
 pub mod snat;
 pub mod tuning;
 

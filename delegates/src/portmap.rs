@@ -11,7 +11,9 @@ mod path;
 #[cfg(test)]
 mod tests;
 
-use chain::{Attachment, Call, CniResult, NetworkCall, Plugin, PluginConf, Result};
+use std::net::Ipv6Addr;
+
+use chain::{Attachment, Call, CniResult, History, NetworkCall, Plugin, PluginConf, Result};
 use ipnet::IpNet;
 use nft_templates::{Element, IpFamily, Protocol};
 
@@ -20,6 +22,7 @@ use crate::{
     interface::{self, Findings},
     net::conntrack::ConntrackFlush,
     node::{Elements, Node, owner},
+    reference::{self, Addresses, Ports, StalePorts, Wanted},
 };
 
 use conf::Conf;
@@ -77,6 +80,10 @@ impl Plugin<Node> for Portmap {
             elements.extend(conf.localhost6(attachment, result));
             Ok(elements)
         });
+        if call.history == History::Unknown {
+            let ports = Ports { addresses: Addresses::of(call, node), wanted: Vec::new() };
+            reference::remove(&ports, node.dirs())?;
+        }
         Ok(())
     }
 
@@ -88,19 +95,32 @@ impl Plugin<Node> for Portmap {
             return Ok(());
         }
         let mut findings = Findings::default();
-        if conf.snat {
-            for ip in targets(call.attachment, result) {
-                // A bridge without the node's own address has no way there, and ADD had nothing to open.
-                let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
-                path.check(ip.addr().is_ipv6(), node, &mut findings)?;
-                elements.extend(path.bridge());
+        let mut paths = Vec::new();
+        for ip in targets(call.attachment, result).filter(|_| conf.snat) {
+            // A bridge without the node's own address has no way there, and ADD had nothing to open.
+            let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
+            elements.extend(path.bridge());
+            paths.push((path, ip.addr().is_ipv6()));
+        }
+        let reference = Ports {
+            addresses: Addresses::of(call, node),
+            wanted: elements.iter().filter_map(wanted_of_reference).collect(),
+        };
+        let owner = owner(call.attachment);
+        let made_by_reference =
+            findings.elements_or_reference(node, elements, &owner, &reference)?;
+        for (path, v6) in paths {
+            match made_by_reference {
+                false => path.check(v6, node, &mut findings)?,
+                true => path.check_reference(v6, &mut findings),
             }
         }
-        findings.elements(node, elements, &owner(call.attachment))?;
         findings.verdict()
     }
 
-    fn gc(&self, _call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+    fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        let stale = StalePorts { network: &call.conf.name, valid: call.valid };
+        reference::remove(&stale, node.dirs())?;
         Elements::collect_bridges(node)
     }
 }
@@ -112,6 +132,18 @@ pub fn elements(
     result: &CniResult,
 ) -> Result<Vec<Element>> {
     Ok(Conf::of(conf)?.elements(attachment, result))
+}
+
+/// A port as the reference plugin would have it: it has none of its own for `::1`.
+fn wanted_of_reference(element: &Element) -> Option<Wanted> {
+    match element {
+        Element::HostPort { host_ip, host_port, to, .. }
+            if *host_ip != Some(Ipv6Addr::LOCALHOST.into()) =>
+        {
+            Some(Wanted { host_port: *host_port, to: *to })
+        }
+        _ => None,
+    }
 }
 
 /// Where ports lead: the container's first address of each family.

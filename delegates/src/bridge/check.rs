@@ -30,6 +30,9 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
     if interface::is_own(call.attachment, result) {
         let elements = elements_of(&conf, call.attachment, result)?;
         findings.elements_or_later_ones(node, elements, &owner(call.attachment))?;
+    } else {
+        let made = (conf.ip_masq, conf.mac_spoof_check);
+        interface::check_unrecorded(&mut findings, call, node, made)?;
     }
     findings.verdict()
 }

@@ -1,45 +1,13 @@
-//! The tables of iptables from before nf_tables. Netlink does not show them; only their own tools read and write them.
-//!
-//! The kernel says which of these tables a node uses, and nearly none does. Where table filter is among them, the same
-//! rules go in as into nf_tables' FORWARD (`nft-templates/iptables.nft`), by `iptables-legacy-save` and
-//! `iptables-legacy-restore`.
+//! The tables of iptables from before nf_tables: where a node uses table filter of these, the same rules go in as into
+//! nf_tables' FORWARD (`nft-templates/iptables.nft`).
 
-use std::{
-    fs,
-    io::Write as _,
-    process::{Command, Stdio},
-};
+use chain::Result;
 
-use chain::{Code, Error, Result};
-
-/// Where the tools are, whatever the runtime's own search path.
-const PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
-/// How long another user of the tables is waited for, in seconds.
-const PATIENCE: &str = "10";
+use crate::legacy::{Listing, TOOLS, Tools};
 
 const CNI_FORWARD: &str = "CNI-FORWARD";
 /// What accepts the bit of the mark, as in `nft-templates/iptables.nft`.
 const ACCEPT: &str = "-m mark --mark 0x1000/0x1000";
-
-/// The tools of a family, and where the kernel lists its tables.
-struct Tools {
-    save: &'static str,
-    restore: &'static str,
-    tables: &'static str,
-}
-
-const TOOLS: [Tools; 2] = [
-    Tools {
-        save: "iptables-legacy-save",
-        restore: "iptables-legacy-restore",
-        tables: "/proc/thread-self/net/ip_tables_names",
-    },
-    Tools {
-        save: "ip6tables-legacy-save",
-        restore: "ip6tables-legacy-restore",
-        tables: "/proc/thread-self/net/ip6_tables_names",
-    },
-];
 
 /// Table filter, as its tool lists it.
 struct Filter {
@@ -50,13 +18,13 @@ struct Filter {
 pub(super) fn let_through(admin: &str) -> Result<Vec<String>> {
     let mut mended = Vec::new();
     for tools in &TOOLS {
-        let Some(filter) = tools.filter()? else { continue };
+        let Some(filter) = filter_of(tools)? else { continue };
         if filter.is_unused() {
             continue;
         }
         let missing = filter.missing(admin);
         if !missing.is_empty() {
-            tools.restore(&missing)?;
+            tools.restore("filter", &missing)?;
             mended.push(format!("table filter of {} had not: {}", tools.save, missing.join(", ")));
         }
     }
@@ -67,7 +35,7 @@ pub(super) fn let_through(admin: &str) -> Result<Vec<String>> {
 pub(super) fn gaps(admin: &str) -> Result<Vec<String>> {
     let mut gaps = Vec::new();
     for tools in &TOOLS {
-        let Some(filter) = tools.filter()? else { continue };
+        let Some(filter) = filter_of(tools)? else { continue };
         let missing = filter.missing(admin);
         if filter.drops() && !missing.is_empty() {
             gaps.push(format!(
@@ -83,73 +51,29 @@ pub(super) fn gaps(admin: &str) -> Result<Vec<String>> {
 /// Takes the rules away; the chains stay where they hold anything else.
 pub(super) fn withdraw() -> Result<()> {
     for tools in &TOOLS {
-        let Some(filter) = tools.filter()? else { continue };
+        let Some(filter) = filter_of(tools)? else { continue };
         let withdrawal = filter.withdrawal();
         if !withdrawal.is_empty() {
-            tools.restore(&withdrawal)?;
+            tools.restore("filter", &withdrawal)?;
         }
     }
     Ok(())
 }
 
-impl Tools {
-    /// Table filter, where this node uses it and its tool is there to read it.
-    fn filter(&self) -> Result<Option<Filter>> {
-        let tables = fs::read_to_string(self.tables).unwrap_or_default();
-        if !tables.lines().any(|table| table == "filter") {
-            return Ok(None);
+/// Table filter, where this node uses it and its tool is there to read it.
+fn filter_of(tools: &Tools) -> Result<Option<Filter>> {
+    match tools.list("filter")? {
+        Listing::Unused => Ok(None),
+        Listing::Lines(lines) => Ok(Some(Filter { lines })),
+        Listing::Unreadable => {
+            // Refusing every container for rules that nobody can read would be worse.
+            tracing::warn!(
+                tool = tools.save,
+                "rules of old iptables cannot be looked at: where its FORWARD drops, accept there what has mark \
+                 0x1000/0x1000"
+            );
+            Ok(None)
         }
-        let save = Command::new(self.save).args(["-t", "filter"]).env("PATH", PATH).output();
-        let output = match save {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // Whoever made the table has the tool, in a container perhaps. Refusing every container for rules that
-                // nobody can read would be worse.
-                tracing::warn!(
-                    tool = self.save,
-                    "rules of old iptables cannot be looked at: where its FORWARD drops, accept there what has mark \
-                     0x1000/0x1000"
-                );
-                return Ok(None);
-            }
-            output => output.map_err(|error| self.failed(self.save, &error.to_string()))?,
-        };
-        if !output.status.success() {
-            return Err(self.failed(self.save, &String::from_utf8_lossy(&output.stderr)));
-        }
-        let text = String::from_utf8_lossy(&output.stdout);
-        Ok(Some(Filter { lines: text.lines().map(str::to_owned).collect() }))
-    }
-
-    /// Runs these commands on the table, all or none.
-    fn restore(&self, commands: &[String]) -> Result<()> {
-        let failed = |why: &str| self.failed(self.restore, why);
-        let mut child = Command::new(self.restore)
-            .args(["--noflush", "--wait", PATIENCE])
-            .env("PATH", PATH)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed(&error.to_string()))?;
-        let text = format!("*filter\n{}\nCOMMIT\n", commands.join("\n"));
-        // Where the tool is gone already, its status says why.
-        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(text.as_bytes()));
-        let output = child.wait_with_output().map_err(|error| failed(&error.to_string()))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        Err(failed(&format!(
-            "{}, asked for: {}",
-            String::from_utf8_lossy(&output.stderr).trim(),
-            commands.join(", ")
-        )))
-    }
-
-    fn failed(&self, tool: &str, why: &str) -> Error {
-        Error::new(
-            Code::Io,
-            format!("{tool} on table filter of old iptables ({}): {}", self.tables, why.trim()),
-        )
     }
 }
 

@@ -6,7 +6,7 @@ use chain::{
     Error, Result,
     result::{CniResult, IpConfig, Route as ResultRoute},
 };
-use nft_templates::{Element, Owner, Problem};
+use nft_templates::{Element, Missing, Owner, Problem};
 
 use super::{forwarding::key as forwarding_key, wanted_route};
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         sysctl::{self, Family},
     },
     node::{Elements, Node},
+    reference::{self, Checked},
 };
 
 /// What a CHECK found, all of it: one error names everything that is to be repaired.
@@ -88,11 +89,30 @@ impl Findings {
         elements: Vec<Element>,
         owner: &Owner,
     ) -> Result<()> {
-        let wanted: Vec<_> = elements.into_iter().map(|element| (element, owner.clone())).collect();
-        for missing in Elements::check(node.dirs(), &wanted)? {
+        for missing in missing(node, elements, owner)? {
             self.add(missing.to_string());
         }
         Ok(())
+    }
+
+    /// Elements of the ruleset, or, where one is missing and there is anything of it, what the reference plugins have in
+    /// their place. Whether it is the latter.
+    pub(crate) fn elements_or_reference(
+        &mut self,
+        node: &Node,
+        elements: Vec<Element>,
+        owner: &Owner,
+        reference: &impl Checked,
+    ) -> Result<bool> {
+        let missing = missing(node, elements, owner)?;
+        if missing.is_empty() {
+            return Ok(false);
+        }
+        let of_reference = reference::missing(reference, node.dirs())?;
+        let is_reference = of_reference.is_some();
+        let own = || missing.iter().map(ToString::to_string).collect();
+        of_reference.unwrap_or_else(own).into_iter().for_each(|one| self.add(one));
+        Ok(is_reference)
     }
 
     /// Elements of the ruleset that an interface plugin made. A delegate after it in the chain may have given an address
@@ -103,8 +123,7 @@ impl Findings {
         elements: Vec<Element>,
         owner: &Owner,
     ) -> Result<()> {
-        let wanted: Vec<_> = elements.into_iter().map(|element| (element, owner.clone())).collect();
-        for missing in Elements::check(node.dirs(), &wanted)? {
+        for missing in missing(node, elements, owner)? {
             let later = matches!(missing.element, Element::Egress { .. })
                 && missing.problem == Problem::OtherValue;
             if !later {
@@ -153,6 +172,11 @@ impl Findings {
     pub(crate) fn verdict(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::internal(self.0.join("; "))) }
     }
+}
+
+fn missing(node: &Node, elements: Vec<Element>, owner: &Owner) -> Result<Vec<Missing>> {
+    let wanted: Vec<_> = elements.into_iter().map(|element| (element, owner.clone())).collect();
+    Elements::check(node.dirs(), &wanted)
 }
 
 /// Whether a route of the kernel's is the one that was asked for: what was not asked for may be anything.

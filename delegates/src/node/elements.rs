@@ -5,6 +5,7 @@ use std::{collections::HashSet, io::ErrorKind, path::Path};
 use chain::{Code, Dirs, Error, Result, record::Record};
 use nft_templates::{
     Conflict, Element, Gap, Held, Key, Missing, Owner, Problem, Resolution, Ruleset, Transaction,
+    others::{Others, Removal},
 };
 
 use super::{Node, recorded};
@@ -125,6 +126,26 @@ impl Elements {
             Ok(_) | Err(nft_templates::Error::NoNfTables(_)) => Ok(()),
             Err(error) => Err(into_error(error)),
         }
+    }
+
+    /// Takes away what `find` says of others' rules and chains, and says how many that were.
+    pub fn remove_of_others(
+        dirs: &Dirs,
+        find: impl FnMut(&mut Others<'_>) -> Result<Removal, nft_templates::Error>,
+    ) -> Result<usize> {
+        match Ruleset::open(&lock(dirs)).and_then(|mut rules| rules.remove_of_others(find)) {
+            // A kernel without nf_tables holds nothing that could be left.
+            Err(nft_templates::Error::NoNfTables(_)) => Ok(0),
+            removed => removed.map_err(into_error),
+        }
+    }
+
+    /// Looks at others' rules and chains.
+    pub fn look_at_others<T>(
+        dirs: &Dirs,
+        look: impl FnOnce(&mut Others<'_>) -> Result<T, nft_templates::Error>,
+    ) -> Result<T> {
+        look(&mut open(dirs)?.others()).map_err(into_error)
     }
 
     pub(super) fn commit(&mut self, dirs: &Dirs) -> Result<()> {

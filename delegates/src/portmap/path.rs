@@ -68,15 +68,21 @@ impl Path {
     pub fn check(&self, v6: bool, node: &Node, findings: &mut Findings) -> Result<()> {
         if v6 {
             findings.route(&*node.host()?, &self.link, &self.loopback())?;
-        } else {
-            let key = self.route_localnet();
-            let value = sysctl::read_host(&key);
-            findings.expect(&format!("sysctl {key}"), "1", value.as_deref().unwrap_or("absent"));
         }
+        self.check_reference(v6, findings);
         if let Some(port) = &self.port {
             findings.expect_on(&format!("hairpin mode of {}", port.name), true, is_hairpin(port));
         }
         Ok(())
+    }
+
+    /// Whether it is as the reference plugin left it.
+    pub fn check_reference(&self, v6: bool, findings: &mut Findings) {
+        if !v6 {
+            let key = self.route_localnet();
+            let value = sysctl::read_host(&key);
+            findings.expect(&format!("sysctl {key}"), "1", value.as_deref().unwrap_or("absent"));
+        }
     }
 
     /// IPv4: 127.0.0.0/8 may be the source of what goes to the container. Neighbours are kept from the node's own

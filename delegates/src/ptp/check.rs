@@ -50,6 +50,8 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
             elements_of(&conf, result),
             &owner(call.attachment),
         )?;
+    } else {
+        interface::check_unrecorded(&mut findings, call, node, (conf.ip_masq, false))?;
     }
     findings.verdict()
 }

@@ -133,6 +133,13 @@ impl Rule {
         port(4).filter(|lowest| port(6) == Some(*lowest))
     }
 
+    /// Whether it masquerades.
+    pub fn masquerades(&self) -> bool {
+        let is_masq = |e: &Expressions| matches!(e, Expressions::Other { expression_type, .. } if expression_type == "masq");
+        self.expressions.iter().any(is_masq)
+            || self.extensions("target").any(|target| target.name == "MASQUERADE")
+    }
+
     /// Where it translates destinations to.
     pub fn dnat_to(&self) -> Option<SocketAddr> {
         if let Some(target) = self.extensions("target").find(|target| target.name == "DNAT") {

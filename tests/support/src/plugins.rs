@@ -15,6 +15,7 @@ use crate::runtime::Attachment;
 pub struct Plugins<'n> {
     node: &'n Node,
     dirs: Vec<PathBuf>,
+    search_path: Option<String>,
 }
 
 /// What a plugin is told through its environment; an empty string leaves the variable unset.
@@ -123,12 +124,19 @@ impl fmt::Display for PluginOutput {
 impl<'n> Plugins<'n> {
     /// Plugins are looked up in `dirs`, in this order.
     pub fn new<P: Into<PathBuf>>(node: &'n Node, dirs: impl IntoIterator<Item = P>) -> Self {
-        Self { node, dirs: dirs.into_iter().map(Into::into).collect() }
+        Self { node, dirs: dirs.into_iter().map(Into::into).collect(), search_path: None }
     }
 
     /// Debian's `containernetworking-plugins`: the Go reference plugins 1.1.1.
     pub fn debian(node: &'n Node) -> Self {
         Self::new(node, ["/usr/lib/cni"])
+    }
+
+    /// With the tools that plugins run looked up in `dir` before all other directories.
+    pub fn search_path(mut self, dir: &Path) -> Self {
+        let path = std::env::var("PATH").unwrap_or_default();
+        self.search_path = Some(format!("{}:{path}", dir.display()));
+        self
     }
 
     /// Executes the plugin `name` with `stdin`, and no environment but `PATH`, `CNI_PATH` and what
@@ -141,6 +149,7 @@ impl<'n> Plugins<'n> {
         let dirs: Vec<_> = self.dirs.iter().map(|d| d.display().to_string()).collect();
         let path = dirs.join(":");
         let program = self.find(name).unwrap_or_else(|| panic!("no plugin {name} in {path}"));
+        let search_path = self.search_path.clone().unwrap_or_default();
         let variables = [
             ("CNI_COMMAND", &call.command),
             ("CNI_CONTAINERID", &call.container_id),
@@ -148,6 +157,7 @@ impl<'n> Plugins<'n> {
             ("CNI_IFNAME", &call.ifname),
             ("CNI_ARGS", &call.args),
             ("CNI_PATH", &path),
+            ("PATH", &search_path),
         ];
         let run = self.node.cmd([&program]).env_clear().stdin(stdin);
         let run = variables
