@@ -133,7 +133,7 @@ impl Elements {
         dirs: &Dirs,
         find: impl FnMut(&mut Others<'_>) -> Result<Removal, nft_templates::Error>,
     ) -> Result<usize> {
-        match Ruleset::open(&lock(dirs)).and_then(|mut rules| rules.remove_of_others(find)) {
+        match ruleset(dirs).and_then(|mut rules| rules.remove_of_others(find)) {
             // A kernel without nf_tables holds nothing that could be left.
             Err(nft_templates::Error::NoNfTables(_)) => Ok(0),
             removed => removed.map_err(into_error),
