@@ -80,8 +80,11 @@ pub(super) fn ensure_bridge(node: &mut Undo<'_, '_>, conf: &Conf) -> Result<Link
 /// advertisement. Not to listen any more would take the node off the network.
 fn ignore_advertisements(host: &Net, bridge: &Link) -> Result<()> {
     let key = Sysctl::conf(Family::V6, &bridge.name, "accept_ra");
-    let listens = sysctl::read_host(&key).is_some_and(|value| value != "0");
-    if listens && host.route().learned_by_ra()?.contains(&bridge.index) {
+    // As an earlier ADD has left it.
+    if sysctl::read_host(&key).is_none_or(|value| value == "0") {
+        return Ok(());
+    }
+    if host.route().learned_by_ra()?.contains(&bridge.index) {
         tracing::warn!(
             bridge = bridge.name,
             "goes on accepting router advertisements, also of containers: the node has a route by one; give containers a \

@@ -12,6 +12,9 @@ const PATH: &str = "/etc/cni/tuning/allowlist.conf";
 
 /// The list: a regular expression a line, of which one has to match somewhere in the key as it is written in the
 /// configuration. Without the file all of `net.*` may be changed.
+///
+/// The expressions are regex-lite's: a fifth of what regex adds to the binary, and its classes (`\w`) are of ASCII, as Go's
+/// are.
 pub(super) struct Allowlist(Option<Vec<String>>);
 
 impl Allowlist {
