@@ -378,7 +378,7 @@ fn gc_takes_away_what_the_go_plugins_made_for_containers_that_are_not_valid() {
     switch.assert_serves(&c1, 8080, "c1");
 }
 
-/// Releases from 1.5 (ipMasq) and 1.6 (portmap) on make rules of nft where they are told to, or where there is no iptables.
+/// Releases from 1.6 on make rules of nft where they are told to, or where there is no iptables.
 #[test]
 fn rules_of_the_go_plugins_for_nft_are_checked_and_deleted() {
     let node = Node::new();
