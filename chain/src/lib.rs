@@ -13,6 +13,7 @@ mod conflist;
 mod dirs;
 mod error;
 mod executor;
+pub mod files;
 mod foreign;
 mod invocation;
 pub mod lock;

@@ -6,8 +6,8 @@
 //!
 //! - between delegates a line is appended without fsync: that survives the death of the process, which is what it is
 //!   for. A rewritten file without fsync would be a risk instead: after a power cut it may be empty.
-//! - after a power cut the last lines may be missing or torn. A torn one is passed over; an ADD that another boot did
-//!   not finish counts as begun in all its delegates (see [`Record::after_reboot`]).
+//! - after a power cut the last lines may be missing or torn. What comes from a torn one on is passed over; an ADD that
+//!   was not finished counts as begun in all its delegates (see [`Record::take_begun`]).
 //! - the line that completes the ADD is synced again: one fsync before the first deed, one after the last.
 
 mod boot;
@@ -130,6 +130,9 @@ pub struct Record {
     /// Whether ADD was finished and no DEL has begun to undo it.
     #[serde(default)]
     pub complete: bool,
+    /// Whether a DEL wrote the record: the states of its delegates are then what is left to do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undoing: bool,
 }
 
 /// One delegate of a record.
@@ -233,10 +236,10 @@ impl Record {
         })
     }
 
-    /// What is known of each delegate when another boot than `boot` left the ADD unfinished: the lines that say how far
-    /// it came were not synced, so any delegate may have been begun.
-    pub fn after_reboot(&mut self, boot: &str) {
-        if self.boot == boot || self.complete {
+    /// What is known of each delegate when an ADD is not said to be finished: that any may have been begun. The lines that
+    /// say how far it came may be lost, since they were not synced before a power cut, or somebody has cut the file.
+    pub fn take_begun(&mut self) {
+        if self.complete || self.undoing {
             return;
         }
         for delegate in &mut self.delegates {

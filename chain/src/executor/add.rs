@@ -61,6 +61,7 @@ impl<N: Node> Executor<'_, N> {
             )));
         }
         tracing::info!(attachment = %request.attachment, "removing what an earlier attachment left");
+        record.take_begun();
         self.undo(&mut record, None, boot, request.observer, node)
             .map(drop)
             .map_err(|error| error.context("what an earlier attachment left could not be removed"))
@@ -102,6 +103,7 @@ impl<N: Node> Executor<'_, N> {
             delegates: delegates.collect(),
             result: None,
             complete: false,
+            undoing: false,
         }
     }
 

@@ -64,6 +64,7 @@ impl<N: Node> Executor<'_, N> {
             self.records.remove(key)?;
             return Ok(false);
         };
+        record.take_begun();
         let boot = self.records.dirs().boot()?;
         self.undo(&mut record, attachment.netns.as_deref(), &boot, observer, node)?;
         Ok(true)
@@ -81,7 +82,6 @@ impl<N: Node> Executor<'_, N> {
         observer: Option<&Observer<'_>>,
         node: &mut N,
     ) -> Result<Vec<String>> {
-        record.after_reboot(boot);
         let attachment = record.attachment(netns, boot)?;
         let prev_result = record.result.clone().or_else(|| record.prev_result.clone());
         let runner = self.runner_of(record);
@@ -127,6 +127,7 @@ impl<N: Node> Executor<'_, N> {
             true => self.records.remove(&record.key()),
             false => {
                 record.complete = false;
+                record.undoing = true;
                 self.records.write(record)
             }
         };

@@ -66,6 +66,7 @@ impl<N: Node> Executor<'_, N> {
                 let Some(lock) = lock else { return Ok(()) };
                 // It may have been removed since it was listed.
                 if let Some(mut record) = self.records.read(&key)? {
+                    record.take_begun();
                     self.undo(&mut record, None, &boot, observer, node)?;
                 }
                 lock.remove();

@@ -1,9 +1,8 @@
 //! A record while its ADD runs: what is done is appended to its file.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::PathBuf,
 };
 
@@ -13,7 +12,7 @@ use super::{
     Record, Records, State,
     store::{at, create_dirs, draft, sync_dir},
 };
-use crate::{CniResult, Error, Result};
+use crate::{CniResult, Error, Result, files};
 
 /// One line after the first.
 #[derive(Default, Serialize, Deserialize)]
@@ -85,8 +84,7 @@ pub(super) fn create(records: &Records, record: &Record) -> Result<File> {
     let path = records.path(&record.key());
     let draft = draft(&path);
     let dir = path.parent().expect("a record's file is in its network's folder");
-    let open =
-        || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft);
+    let open = || files::create(&draft);
     let file = match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             create_dirs(dir)?;
@@ -105,7 +103,18 @@ pub(super) fn create(records: &Records, record: &Record) -> Result<File> {
     Ok(file)
 }
 
-/// Reads a record's lines. Whatever is wrong with the first one makes it no record; a torn last line was never done.
+/// The form that a record says it has.
+pub(super) fn format(text: &[u8]) -> Option<u32> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let first = text.split(|byte| *byte == b'\n').next()?;
+    serde_json::from_slice::<Format>(first).ok().map(|form| form.format)
+}
+
+/// Reads a record's lines. Whatever is wrong with the first one makes it no record; what comes from a torn one on is passed
+/// over (see [`Record::take_begun`]).
 pub(super) fn parse(text: &[u8]) -> serde_json::Result<Record> {
     let mut lines = text.split(|byte| *byte == b'\n');
     let mut record: Record = serde_json::from_slice(lines.next().unwrap_or_default())?;

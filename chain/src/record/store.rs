@@ -10,7 +10,10 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{Key, Record, journal};
-use crate::{Dirs, Error, Result};
+use crate::{
+    Code, Dirs, Error, Result,
+    files::{self, Found},
+};
 
 /// The records of a node.
 #[derive(Clone, Debug)]
@@ -37,10 +40,9 @@ impl Records {
     /// The record, if there is one. One that cannot be understood (a crash of the file system, an editor) counts as
     /// none: it is set aside under another name, with a warning, so that it never blocks a DEL.
     ///
-    /// Errors: where it cannot be read, or was written by a newer Catena.
+    /// Errors: where it cannot be read, or (6) was written by a newer Catena.
     pub fn read(&self, key: &Key) -> Result<Option<Record>> {
-        let record = read(&self.path(key))?;
-        Ok(record.filter(|record| record.key() == *key))
+        self.load(&self.path(key))
     }
 
     /// Replaces a record, atomically and durably.
@@ -94,7 +96,7 @@ impl Records {
                 let mut records = files
                     .iter()
                     .filter(|file| is_record(file))
-                    .map(|file| tolerant(&dir.join(file)));
+                    .map(|file| self.tolerant(&dir.join(file)));
                 networks.extend(records.find_map(|record| record).map(|record| record.network));
             } else {
                 networks.push(name);
@@ -109,7 +111,7 @@ impl Records {
         let mut files = names(&dir)?;
         files.retain(|name| is_record(name) && wanted(name));
         files.sort();
-        Ok(files.iter().filter_map(|file| tolerant(&dir.join(file))).collect())
+        Ok(files.iter().filter_map(|file| self.tolerant(&dir.join(file))).collect())
     }
 
     fn attachments_dir(&self) -> PathBuf {
@@ -118,6 +120,44 @@ impl Records {
 
     fn network_dir(&self, network: &str) -> PathBuf {
         self.attachments_dir().join(short(network, 200))
+    }
+
+    /// A record for a list: one that cannot be read is not in it.
+    fn tolerant(&self, path: &Path) -> Option<Record> {
+        self.load(path).unwrap_or_else(|error| {
+            tracing::warn!(%error, "passing over a record");
+            None
+        })
+    }
+
+    fn load(&self, path: &Path) -> Result<Option<Record>> {
+        let text = match files::read(path).map_err(|error| at(path, &error))? {
+            Found::Nothing => return Ok(None),
+            Found::Content(text) => text,
+            Found::NoFile(why) => {
+                files::set_aside(path, why);
+                return Ok(None);
+            }
+        };
+        let format = journal::format(&text);
+        if let Some(format) = format.filter(|format| *format > Record::FORMAT) {
+            return Err(Error::new(
+                Code::Decode,
+                format!(
+                    "{} has format {format}, and this version of catena knows {}: a newer one wrote it; use that one, \
+                     or remove the file (DEL then goes by the configuration and the kernel)",
+                    path.display(),
+                    Record::FORMAT
+                ),
+            ));
+        }
+        let why = match journal::parse(&text) {
+            Ok(record) if self.path(&record.key()) == path => return Ok(Some(record)),
+            Ok(_) => "it is about another attachment than its name says".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        files::set_aside(path, &why);
+        Ok(None)
     }
 
     pub(super) fn locks_dir(&self) -> PathBuf {
@@ -165,40 +205,6 @@ fn is_record(name: &str) -> bool {
     !name.starts_with('.') && name.ends_with(".json")
 }
 
-/// A record for a list: one that cannot be read is not in it.
-fn tolerant(path: &Path) -> Option<Record> {
-    read(path).unwrap_or_else(|error| {
-        tracing::warn!(%error, "passing over a record");
-        None
-    })
-}
-
-fn read(path: &Path) -> Result<Option<Record>> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at(path, &error)),
-    };
-    match journal::parse(&text) {
-        Ok(record) if record.format == Record::FORMAT => Ok(Some(record)),
-        Ok(record) => Err(Error::internal(format!(
-            "{} has format {}, and this version of catena knows {}: a newer one wrote it",
-            path.display(),
-            record.format,
-            Record::FORMAT
-        ))),
-        Err(error) => {
-            let aside = PathBuf::from(format!("{}.corrupt", path.display()));
-            let moved = fs::rename(path, &aside);
-            tracing::warn!(
-                path = %path.display(), %error, aside = %aside.display(), moved = moved.is_ok(),
-                "a record cannot be understood, and is set aside"
-            );
-            Ok(None)
-        }
-    }
-}
-
 /// The names in a folder; none where there is no such folder. Names that are not text are nobody's records.
 fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
@@ -215,6 +221,10 @@ fn names(dir: &Path) -> Result<Vec<String>> {
 
 /// Makes a folder and what is missing above it, durably, for root alone.
 pub(super) fn create_dirs(dir: &Path) -> Result<()> {
+    let existing = dir.ancestors().find(|dir| dir.symlink_metadata().is_ok());
+    if let Some(file) = existing.filter(|dir| !dir.is_dir()) {
+        files::set_aside(file, "it is no directory");
+    }
     let existing = dir.ancestors().find(|dir| dir.is_dir());
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| at(dir, &error))?;
     // Each new folder is an entry of the one above it.

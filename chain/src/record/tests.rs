@@ -48,6 +48,7 @@ fn record(network: &str, container_id: &str, ifname: &str, scope: &str) -> Recor
         delegates: vec![delegate.clone(), delegate],
         result: None,
         complete: false,
+        undoing: false,
     }
 }
 
@@ -105,7 +106,9 @@ fn a_record_that_cannot_be_understood_is_set_aside() {
         fs::write(&file, text).unwrap();
         assert_eq!(records.read(&record.key()).unwrap(), None, "{text:?}");
         assert!(!file.exists());
-        assert_eq!(fs::read_to_string(format!("{}.corrupt", file.display())).unwrap(), text);
+        let aside = format!("{}.corrupt", file.display());
+        assert_eq!(fs::read_to_string(&aside).unwrap(), text);
+        fs::remove_file(aside).unwrap();
     }
     assert!(records.list("net").unwrap().is_empty());
 }

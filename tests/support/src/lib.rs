@@ -42,7 +42,7 @@ pub use exec::{Background, Output, Run};
 pub use neighbour::Neighbour;
 pub use netns::{Container, Netns};
 pub use network::{Network, Pod, url};
-pub use node::Node;
+pub use node::{Node, Restart};
 pub use plugins::{Call, PluginOutput, Plugins, links};
 pub use runtime::{Attachment, PluginFailure, Runtime};
 pub use scripts::Scripts;

@@ -88,3 +88,20 @@ pub(crate) fn bind_own_netns() -> PathBuf {
     do_mount(Some("/proc/thread-self/ns/net"), &path, None, MsFlags::MS_BIND, None);
     PathBuf::from(path)
 }
+
+/// Lays anew what belongs to the calling thread's network namespace.
+pub(crate) fn restart() {
+    let path = format!("{NODE_DIR}/netns");
+    umount2(path.as_str(), MntFlags::MNT_DETACH).unwrap_or_else(|e| panic!("umount {path}: {e}"));
+    bind_own_netns();
+    sysfs();
+}
+
+/// Gives the kernel of the node another boot's id.
+pub(crate) fn set_boot_id() {
+    let random = "/proc/sys/kernel/random";
+    let path = format!("{NODE_DIR}/boot_id");
+    let id = fs::read_to_string(format!("{random}/uuid"));
+    id.and_then(|id| fs::write(&path, id)).unwrap_or_else(|e| panic!("{path}: {e}"));
+    do_mount(Some(&path), &format!("{random}/boot_id"), None, MsFlags::MS_BIND, None);
+}

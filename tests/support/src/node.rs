@@ -13,6 +13,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::geteuid;
 use serde_json::Value;
 
+use crate::exec::Run;
 use crate::mounts::{self, NODE_DIR};
 use crate::neighbour::Neighbour;
 use crate::netns::{Container, Netns};
@@ -37,6 +38,15 @@ pub struct Node {
     files: AtomicU32,
     /// `!Send`, but `Sync`.
     _stays_on_its_thread: PhantomData<MutexGuard<'static, ()>>,
+}
+
+/// What restarts with the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// The kernel: its `boot_id` is another one.
+    Machine,
+    /// The container that the node is: the kernel's `boot_id` stays.
+    Container,
 }
 
 /// Where the thread was before.
@@ -68,15 +78,38 @@ impl Node {
             files: AtomicU32::new(0),
             _stays_on_its_thread: PhantomData,
         };
-        // A new namespace takes these over from the host's, whatever they are there.
-        node.set_sysctl("ipv4.ip_forward", "0");
-        node.set_sysctl("ipv6.conf.all.forwarding", "0");
-        for conf in ["all", "default"] {
-            node.set_sysctl(&format!("ipv4.conf.{conf}.rp_filter"), "0");
-            node.set_sysctl(&format!("ipv6.conf.{conf}.disable_ipv6"), "0");
-        }
-        node.ip("link set lo up\n");
+        node.begin();
         node
+    }
+
+    /// What is the same of each node when its network begins.
+    fn begin(&self) {
+        // A new namespace takes these over from the host's, whatever they are there.
+        self.set_sysctl("ipv4.ip_forward", "0");
+        self.set_sysctl("ipv6.conf.all.forwarding", "0");
+        for conf in ["all", "default"] {
+            self.set_sysctl(&format!("ipv4.conf.{conf}.rp_filter"), "0");
+            self.set_sysctl(&format!("ipv6.conf.{conf}.disable_ipv6"), "0");
+        }
+        self.ip("link set lo up\n");
+    }
+
+    /// Restarts the node: containers, links, rules and what is in `/run` are gone, and what is on the disk stays. It is
+    /// as after a crash: nobody is told. Neighbours have lost their cables.
+    pub fn restart(&self, restart: Restart) {
+        let kept = ["testnode", "netns", "lock"];
+        for name in names("/run/netns") {
+            Run::new(["ip", "netns", "del", &name]).output().success();
+        }
+        for name in names("/run").into_iter().filter(|name| !kept.contains(&name.as_str())) {
+            Run::new(["rm", "-r", &format!("/run/{name}")]).output().success();
+        }
+        unshare(CloneFlags::CLONE_NEWNET).unwrap_or_else(|e| panic!("unshare: {e}"));
+        mounts::restart();
+        if restart == Restart::Machine {
+            mounts::set_boot_id();
+        }
+        self.begin();
     }
 
     /// A container's namespace, `/run/netns/<name>`.
@@ -146,6 +179,11 @@ impl Node {
             .and_then(|()| fs::write(path, text))
             .unwrap_or_else(|e| panic!("writing {}: {e}", path.display()));
     }
+}
+
+fn names(dir: &str) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{dir}: {e}"));
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 impl Deref for Node {

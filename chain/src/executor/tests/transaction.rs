@@ -119,7 +119,7 @@ fn what_a_killed_add_began_is_deleted_as_begun() {
     drop(journal);
 
     host.del(&list, &mut world).unwrap();
-    assert_eq!(world.log, ["DEL addr Begun", "DEL link Added"]);
+    assert_eq!(world.log, ["DEL ports Begun", "DEL addr Begun", "DEL link Added"]);
     assert!(host.records().is_empty());
 }
 

@@ -8,10 +8,11 @@ use std::{
     fmt, fs,
     io::{self, ErrorKind, Write},
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
+use chain::files;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -37,14 +38,22 @@ impl Owner {
         format!("{}\r\n{}", self.container_id, self.ifname)
     }
 
-    /// The owner that a lease file names; `None` where it is empty or damaged, as a crash leaves it.
+    /// The owner that a lease file names; `None` where it is empty or damaged, as a crash leaves it. (Whoever wrote it may
+    /// have taken ids that the specification does not allow, but none with blanks or brackets at its beginning.)
     pub fn from_content(content: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(content).ok()?.trim();
-        if text.is_empty() || text.contains('\0') {
-            return None;
-        }
         let (id, ifname) = text.split_once("\r\n").unwrap_or((text, ""));
-        Some(Self::new(id, ifname))
+        let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_id = id.starts_with(|c: char| c.is_ascii_alphanumeric()) && is_name(id);
+        (is_id && is_name(ifname)).then(|| Self::new(id, ifname))
+    }
+
+    /// Whether this is what this owner's lease file holds, cut off somewhere.
+    pub fn is_cut_off(&self, content: &[u8]) -> bool {
+        let whole = self.content();
+        !self.ifname.is_empty()
+            && content.len() < whole.len()
+            && whole.as_bytes().starts_with(content)
     }
 
     /// The owner without its interface, as leases of host-local before 0.7 name it.
@@ -105,6 +114,17 @@ impl Entry {
     }
 }
 
+/// An entry that cannot be read any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedEntry {
+    /// Its file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub why: String,
+    /// Whose it is, where the name tells.
+    pub owner: Option<Owner>,
+}
+
 /// The index of one network's directory. Used only under that directory's lock.
 ///
 /// Its files are replaced by rename and not synced: what is in them matters as long as the boot lasts, and within a
@@ -139,6 +159,9 @@ impl Index {
         if self.dir.is_dir() {
             return Ok(());
         }
+        if self.dir.symlink_metadata().is_ok() {
+            files::set_aside(&self.dir, "it is no directory");
+        }
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -146,7 +169,8 @@ impl Index {
             .map_err(Error::io("create the directory", &self.dir))
     }
 
-    /// The file whose time of modification is that of the directory of leases as this index knows it.
+    /// The file whose time of modification is that of the directory of leases as this index knows it, and that names the
+    /// boot in which that was.
     pub fn stamp(&self) -> PathBuf {
         self.dir.join(".stamp")
     }
@@ -154,11 +178,14 @@ impl Index {
     /// Reads the entry of an owner.
     pub fn read(&self, owner: &Owner) -> Result<Found, Error> {
         let path = self.dir.join(owner.file_name());
-        match fs::read(&path) {
-            Ok(bytes) => Ok(serde_json::from_slice(&bytes).map_or(Found::Damaged, Found::Entry)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Found::Nothing),
-            Err(error) => Err(Error::io("read", &path)(error)),
-        }
+        Ok(match files::read(&path).map_err(Error::io("read", &path))? {
+            files::Found::Nothing => Found::Nothing,
+            files::Found::NoFile(_) => Found::Damaged,
+            files::Found::Content(bytes) => match serde_json::from_slice::<Entry>(&bytes) {
+                Ok(entry) if entry.owner() == *owner => Found::Entry(entry),
+                _ => Found::Damaged,
+            },
+        })
     }
 
     /// Writes an entry, or removes it where it has no addresses.
@@ -171,15 +198,14 @@ impl Index {
         let aside = self.dir.join(".new");
         let text = serde_json::to_vec(entry).expect("an entry has only strings and addresses");
         let write = || -> io::Result<()> {
-            let mut options = fs::OpenOptions::new();
-            options
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&aside)?
-                .write_all(&text)?;
-            fs::rename(&aside, &path)
+            files::create(&aside)?.write_all(&text)?;
+            match fs::rename(&aside, &path) {
+                Err(error) if error.kind() == ErrorKind::IsADirectory => {
+                    files::set_aside(&path, "it is a directory");
+                    fs::rename(&aside, &path)
+                }
+                renamed => renamed,
+            }
         };
         write().map_err(Error::io("write", &path))
     }
@@ -195,25 +221,58 @@ impl Index {
         }
     }
 
-    /// All entries that can be read. Those that cannot are removed, and their owners returned where the name tells.
-    pub fn list(&self) -> Result<(Vec<Entry>, Vec<Owner>), Error> {
+    /// All entries that can be read, and those that cannot.
+    pub fn list(&self) -> Result<(Vec<Entry>, Vec<DamagedEntry>), Error> {
         let doing = "list";
         let (mut entries, mut damaged) = (Vec::new(), Vec::new());
         for file in fs::read_dir(&self.dir).map_err(Error::io(doing, &self.dir))? {
             let name = file.map_err(Error::io(doing, &self.dir))?.file_name();
-            let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+            let is_entry = |name: &&str| !name.starts_with('.') && !files::is_aside(name);
+            let Some(name) = name.to_str().filter(is_entry) else { continue };
             let path = self.dir.join(name);
-            let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
-            if let Ok(entry) = serde_json::from_slice(&bytes) {
-                entries.push(entry);
-                continue;
-            }
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-            if let Some((id, ifname)) = name.split_once(':') {
-                damaged.push(Owner::new(id, ifname));
-            }
+            let why = match files::read(&path).map_err(Error::io("read", &path))? {
+                files::Found::Nothing => continue,
+                files::Found::NoFile(why) => why.to_owned(),
+                files::Found::Content(bytes) => match serde_json::from_slice::<Entry>(&bytes) {
+                    Ok(entry) if entry.owner().file_name() == name => {
+                        entries.push(entry);
+                        continue;
+                    }
+                    Ok(_) => "it is about another attachment than its name says".to_owned(),
+                    Err(error) => error.to_string(),
+                },
+            };
+            let owner = name.split_once(':').map(|(id, ifname)| Owner::new(id, ifname));
+            damaged.push(DamagedEntry { path, why, owner });
         }
         Ok((entries, damaged))
+    }
+
+    /// The boot in which the index was last brought into step with the leases, where that is known.
+    pub fn last_boot(&self) -> Result<Option<String>, Error> {
+        let stamp = self.stamp();
+        let why = match files::read(&stamp).map_err(Error::io("read", &stamp))? {
+            files::Found::Nothing => return Ok(None),
+            files::Found::NoFile(why) => why,
+            files::Found::Content(bytes) => match String::from_utf8(bytes) {
+                // As Dirs::boot() makes it: two UUIDs.
+                Ok(boot) if boot.len() == 73 && boot.is_ascii() => return Ok(Some(boot)),
+                _ => "it names no boot",
+            },
+        };
+        files::set_aside(&stamp, why);
+        Ok(None)
+    }
+
+    /// Notes that the index is in step with the leases in this boot. It is on the disk on return: what is damaged when
+    /// the next boot comes is told by it from what is damaged in this one.
+    pub fn set_boot(&self, boot: &str) -> io::Result<()> {
+        let stamp = self.stamp();
+        let draft = self.dir.join(".stamp.new");
+        let mut file = files::create(&draft)?;
+        file.write_all(boot.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, &stamp)
     }
 }
 
@@ -263,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_entry_is_found_as_such_and_swept() {
+    fn a_damaged_entry_is_found_as_such() {
         let state = tempfile::tempdir().unwrap();
         let index = Index::new(state.path(), Path::new("/var/lib/cni/networks"), "web");
         index.create().unwrap();
@@ -273,7 +332,8 @@ mod tests {
         fs::write(index.dir.join("bad:eth0"), "").unwrap();
         assert_eq!(index.read(&good).unwrap(), Found::Entry(entry.clone()));
         assert_eq!(index.read(&bad).unwrap(), Found::Damaged);
-        assert_eq!(index.list().unwrap(), (vec![entry], vec![bad.clone()]));
-        assert_eq!(index.read(&bad).unwrap(), Found::Nothing);
+        let (entries, damaged) = index.list().unwrap();
+        assert_eq!(entries, [entry]);
+        assert_eq!(damaged.into_iter().map(|entry| entry.owner).collect::<Vec<_>>(), [Some(bad)]);
     }
 }

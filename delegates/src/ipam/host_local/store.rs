@@ -7,25 +7,22 @@
 //! Nothing here is synced to disk: a lease matters as long as its container lives, and no container outlives the
 //! boot. What a power cut leaves half-written is found and reclaimed.
 
+mod step;
+
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs::{self, File},
-    io::{self, ErrorKind, Write},
+    io::{ErrorKind, Write},
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
-use chain::Dirs;
+use chain::{Dirs, files};
 use nix::{
-    errno::Errno,
-    fcntl::{AT_FDCWD, OFlag, open},
-    sys::{
-        stat::{Mode, UtimensatFlags, utimensat},
-        time::TimeSpec,
-    },
-    unistd::{AccessFlags, access},
+    fcntl::{OFlag, open},
+    sys::stat::Mode,
 };
 
 use super::{
@@ -56,6 +53,8 @@ pub struct Store {
     boot: String,
     /// Whether the index knows all that is in the directory.
     in_step: bool,
+    /// The boot in which it last did, where that is known.
+    last_boot: Option<String>,
     _lock: File,
 }
 
@@ -74,7 +73,8 @@ impl Store {
         let boot = dirs.boot().map_err(Error::Boot)?;
         let index = Index::new(&dirs.state, data_dir, network);
         index.create()?;
-        let mut store = Self { dir, index, boot, in_step: false, _lock: lock };
+        let last_boot = index.last_boot()?;
+        let mut store = Self { dir, index, boot, in_step: false, last_boot, _lock: lock };
         store.in_step = store.is_in_step();
         if !store.in_step {
             store.synchronize()?;
@@ -102,21 +102,38 @@ impl Store {
     /// Whether an address has a lease.
     pub fn is_leased(&self, address: IpAddr) -> Result<bool, Error> {
         let path = self.path(address);
-        match access(&path, AccessFlags::F_OK) {
-            Ok(()) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
-            Err(errno) => Err(Error::io("look for", &path)(errno.into())),
+        match path.symlink_metadata() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("look for", &path)(error)),
         }
     }
 
     /// What the file of an address says.
     pub fn lease(&self, address: IpAddr) -> Result<Lease, Error> {
+        self.lease_read(address, |_| false)
+    }
+
+    /// The same of an address that, by the index, is this owner's: what is left of its name is damaged, and nobody
+    /// else's.
+    fn lease_of(&self, address: IpAddr, owner: &Owner) -> Result<Lease, Error> {
+        self.lease_read(address, |content| owner.is_cut_off(content))
+    }
+
+    fn lease_read(
+        &self,
+        address: IpAddr,
+        is_damaged: impl Fn(&[u8]) -> bool,
+    ) -> Result<Lease, Error> {
         let path = self.path(address);
-        match fs::read(&path) {
-            Ok(content) => Ok(Owner::from_content(&content).map_or(Lease::Damaged, Lease::Held)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Lease::Free),
-            Err(error) => Err(Error::io("read", &path)(error)),
-        }
+        Ok(match files::read(&path).map_err(Error::io("read", &path))? {
+            files::Found::Nothing => Lease::Free,
+            files::Found::NoFile(_) => Lease::Damaged,
+            files::Found::Content(content) if is_damaged(&content) => Lease::Damaged,
+            files::Found::Content(content) => {
+                Owner::from_content(&content).map_or(Lease::Damaged, Lease::Held)
+            }
+        })
     }
 
     /// All addresses that have a lease.
@@ -135,8 +152,13 @@ impl Store {
         let Some(entry) = self.entry(owner)? else { return Ok((Vec::new(), false)) };
         let mut held = Vec::new();
         for &address in &entry.addresses {
-            if self.lease(address)? == Lease::Held(owner.clone()) {
-                held.push(address);
+            match self.lease_of(address, owner)? {
+                Lease::Held(holder) if holder == *owner => held.push(address),
+                Lease::Damaged => {
+                    self.mend(address, owner)?;
+                    held.push(address);
+                }
+                _ => {}
             }
         }
         Ok((held, self.is_stale(&entry)))
@@ -144,7 +166,21 @@ impl Store {
 
     /// The address that allocation from a set has last given out.
     pub fn last_reserved(&self, set: usize) -> Option<IpAddr> {
-        fs::read_to_string(self.last_reserved_path(set)).ok()?.trim().parse().ok()
+        let path = self.last_reserved_path(set);
+        let why = match files::read(&path).ok()? {
+            files::Found::Nothing => return None,
+            files::Found::NoFile(why) => why,
+            files::Found::Content(content) => {
+                let text = std::str::from_utf8(&content).ok();
+                match text.and_then(|text| text.trim().parse().ok()) {
+                    Some(address) => return Some(address),
+                    None => "it names no address",
+                }
+            }
+        };
+        // Allocation goes on from the beginning.
+        files::set_aside(&path, why);
+        None
     }
 
     /// Leases all of these addresses (of set 0, 1, …) to an attachment that has the addresses in `held` already.
@@ -219,7 +255,11 @@ impl Store {
     /// Makes room: releases the leases of other boots, whose containers are gone with them, and damaged ones of
     /// nobody. Leases that another program made are never taken for their age. Returns how many were released.
     pub fn reclaim(&mut self) -> Result<usize, Error> {
-        let (entries, _) = self.index.list()?;
+        let (mut entries, damaged) = self.index.list()?;
+        if !damaged.is_empty() {
+            self.synchronize()?;
+            entries = self.index.list()?.0;
+        }
         let mut reclaimed = 0;
         for entry in &entries {
             if self.is_stale(entry) {
@@ -252,7 +292,7 @@ impl Store {
             Lease::Damaged => {
                 let damaged = self.damaged()?.contains(&address);
                 if damaged {
-                    self.remove(address)?;
+                    self.discard(address)?;
                 }
                 Ok(damaged)
             }
@@ -303,14 +343,30 @@ impl Store {
         }
     }
 
+    /// Removes a lease that is damaged; what is in it is set aside.
+    fn discard(&self, address: IpAddr) -> Result<(), Error> {
+        let path = self.path(address);
+        if path.symlink_metadata().is_ok_and(|file| file.is_file() && file.len() == 0) {
+            tracing::warn!("{} is empty, and is removed", path.display());
+            return self.remove(address);
+        }
+        files::set_aside(&path, "it names no owner");
+        Ok(())
+    }
+
+    /// Writes a lease that is damaged again, since the index says whose it is; what is in it is set aside.
+    fn mend(&self, address: IpAddr, owner: &Owner) -> Result<(), Error> {
+        let (path, draft) = (self.path(address), self.dir.join(format!(".{address}.new")));
+        let why = format!("it does not name its owner, {owner}, and is written again");
+        files::create(&draft)
+            .and_then(|mut file| file.write_all(owner.content().as_bytes()))
+            .and_then(|()| files::replace(&draft, &path, &why))
+            .map_err(Error::io("write", &path))
+    }
+
     fn set_last_reserved(&self, set: usize, address: IpAddr) -> Result<(), Error> {
         let path = self.last_reserved_path(set);
-        fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
+        files::create(&path)
             .and_then(|mut file| file.write_all(address.to_string().as_bytes()))
             .map_err(Error::io("write", &path))
     }
@@ -319,8 +375,12 @@ impl Store {
     fn damaged(&self) -> Result<Vec<IpAddr>, Error> {
         let mut damaged = Vec::new();
         for address in self.leased()? {
-            let old = fs::metadata(self.path(address)).and_then(|m| m.modified()).is_ok_and(|at| {
-                SystemTime::now().duration_since(at).is_ok_and(|age| age >= DAMAGED_FOR)
+            let changed = self.path(address).symlink_metadata().and_then(|file| file.modified());
+            // One that was changed later than now was so before the clock was set back.
+            let old = changed.is_ok_and(|at| {
+                let now = SystemTime::now();
+                let away = now.duration_since(at).or_else(|_| at.duration_since(now));
+                away.is_ok_and(|time| time >= DAMAGED_FOR)
             });
             if old && self.lease(address)? == Lease::Damaged {
                 damaged.push(address);
@@ -336,7 +396,7 @@ impl Store {
     fn reclaim_damaged(&mut self) -> Result<usize, Error> {
         let damaged = self.damaged()?;
         for address in &damaged {
-            self.remove(*address)?;
+            self.discard(*address)?;
         }
         Ok(damaged.len())
     }
@@ -365,79 +425,16 @@ impl Store {
         let Some(entry) = self.entry(owner)? else { return Ok(Vec::new()) };
         let mut released = Vec::new();
         for &address in &entry.addresses {
-            match self.lease(address)? {
-                Lease::Held(holder) if holder == *owner => {}
-                // Made over a kill, between the index and its content: its entry says whose it is.
-                Lease::Damaged => {}
+            match self.lease_of(address, owner)? {
+                Lease::Held(holder) if holder == *owner => self.remove(address)?,
+                // Its entry says whose it is.
+                Lease::Damaged => self.discard(address)?,
                 _ => continue,
             }
-            self.remove(address)?;
             released.push(address);
         }
         self.index.remove(owner)?;
         Ok(released)
-    }
-
-    /// Whether nobody but this store has changed the directory since the index was last in step with it: then its
-    /// time of modification is what [`Self::mark`] set.
-    fn is_in_step(&self) -> bool {
-        let time = |path: &Path| fs::metadata(path).map(|m| (m.mtime(), m.mtime_nsec())).ok();
-        let dir = time(&self.dir);
-        // Without nanoseconds the file system's clock is too coarse to tell.
-        dir.is_some_and(|(_, nanoseconds)| nanoseconds != 0) && dir == time(&self.index.stamp())
-    }
-
-    /// Sets the directory's time of modification to one that the kernel's coarse clock hits by chance only, and notes
-    /// it in the index.
-    fn mark(&self) -> io::Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = TimeSpec::from_duration(now);
-        let stamp = self.index.stamp();
-        if !stamp.exists() {
-            fs::write(&stamp, "")?;
-        }
-        for path in [&stamp, &self.dir] {
-            utimensat(AT_FDCWD, path, &now, &now, UtimensatFlags::FollowSymlink)?;
-        }
-        Ok(())
-    }
-
-    /// Reads the whole directory and brings the index into step with it: after another program changed it, or a kill
-    /// came between a change and [`Self::mark`].
-    fn synchronize(&mut self) -> Result<(), Error> {
-        self.in_step = false;
-        let mut held: HashMap<Owner, Vec<IpAddr>> = HashMap::new();
-        let mut damaged = HashSet::new();
-        for address in self.leased()? {
-            match self.lease(address)? {
-                Lease::Held(owner) => held.entry(owner).or_default().push(address),
-                Lease::Damaged => {
-                    damaged.insert(address);
-                }
-                Lease::Free => {}
-            }
-        }
-        let (entries, lost) = self.index.list()?;
-        for entry in entries {
-            let mut addresses = held.remove(&entry.owner()).unwrap_or_default();
-            // With a lease of another program among them, their boot is not known.
-            let known = addresses.iter().all(|address| entry.addresses.contains(address));
-            addresses.extend(entry.addresses.iter().filter(|address| damaged.contains(address)));
-            addresses.sort_unstable();
-            let boot = entry.boot.clone().filter(|_| known);
-            let updated = Entry::new(&entry.owner(), boot, addresses);
-            if updated != entry {
-                self.index.write(&updated)?;
-            }
-        }
-        for (owner, mut addresses) in held {
-            addresses.sort_unstable();
-            // An entry is damaged by a power cut only: it is of a boot that has ended.
-            let boot = lost.contains(&owner).then(|| "ended in a power cut".to_owned());
-            self.index.write(&Entry::new(&owner, boot, addresses))?;
-        }
-        self.in_step = true;
-        Ok(())
     }
 }
 

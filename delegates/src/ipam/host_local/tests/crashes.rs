@@ -131,3 +131,36 @@ fn a_damaged_or_lost_index_is_made_anew_from_the_leases() {
     assert!(message(disk.add(&ipam, "f")).contains("10.1.0.2 has been allocated"));
     assert_eq!(disk.holders(), ["10.1.0.2 f/eth0", "10.1.0.3 g/eth0"]);
 }
+
+#[test]
+fn a_damaged_entry_of_this_boot_may_be_a_living_container_s() {
+    let disk = Disk::new();
+    let ipam = v4("10.1.0.0/29");
+    for id in ["a", "b", "c", "d", "e"] {
+        disk.add(&ipam, id).unwrap();
+    }
+    fs::write(disk.index_file("a:eth0"), "{\"containerID\":").unwrap();
+    for _ in 0..2 {
+        assert!(message(disk.add(&ipam, "f")).contains("no free address"));
+    }
+    disk.del("a").unwrap();
+    assert_eq!(disk.add(&ipam, "f").unwrap(), ["10.1.0.2/29"]);
+}
+
+#[test]
+fn a_lease_that_is_cut_or_garbled_is_written_again_from_the_index() {
+    let disk = Disk::new();
+    let ipam = v4("10.1.0.0/30");
+    disk.add(&ipam, "c1").unwrap();
+    for content in ["c1\r\net", "c1\r\n", "c", "", "{\"a\":1}", "\u{1}\u{2}", "a b"] {
+        fs::write(disk.lease("10.1.0.2"), content).unwrap();
+        age(&disk.lease("10.1.0.2"));
+        assert!(message(disk.add(&ipam, "c2")).contains("no free address"), "{content:?}");
+        disk.gc(&["c1"]).unwrap();
+        disk.check(&ipam, "c1", &["10.1.0.2/30"]).unwrap();
+        assert_eq!(disk.holders(), ["10.1.0.2 c1/eth0"], "{content:?}");
+    }
+    fs::write(disk.lease("10.1.0.2"), "c1\r").unwrap();
+    disk.del("c1").unwrap();
+    assert_eq!(disk.leases().len(), 0);
+}
