@@ -62,7 +62,7 @@ impl Ruleset {
     }
 
     /// Says where to get all elements that are on record. It is asked when a commit finds no table at all (the
-    /// first use on a node, or someone's `nft flush ruleset`), and what it says is restored in
+    /// first use on a node, or someone's `nft flush ruleset`) or one that is damaged, and what it says is restored in
     /// the same transaction. It should leave out what the commit itself removes.
     pub fn on_install(&mut self, recorded: impl FnMut() -> Vec<(Element, Owner)> + Send + 'static) {
         self.recorded = Some(Box::new(recorded));

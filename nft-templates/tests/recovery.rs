@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nft_templates::{Conflict, Element, Owner, Problem, Resolution, TEMPLATES};
 use node::{Node, adding, egress, hairpin, nft, open, owner, port, removing};
+use testnode::NftMonitor;
 
 fn none(conflict: &Conflict) -> Resolution {
     panic!("unexpected conflict: {conflict:?}");
@@ -31,6 +32,13 @@ impl Stop {
         }
         Set(&self.0)
     }
+}
+
+/// The words of a listing: the order of chains and of elements within a set is no one's promise.
+fn sorted(listing: &str) -> Vec<&str> {
+    let mut words: Vec<_> = listing.split_whitespace().map(|w| w.trim_matches(',')).collect();
+    words.sort_unstable();
+    words
 }
 
 #[test]
@@ -213,13 +221,6 @@ fn another_version_of_the_table_is_replaced_with_all_its_elements() {
 
     let done = ruleset.commit(&adding(&more, &owner("b")), &mut none).unwrap();
     assert!(done.upgraded && !done.installed);
-    let sorted = |listing: &str| {
-        // The order of chains and of elements within a set is no one's promise.
-        let mut words: Vec<_> =
-            listing.split_whitespace().map(|w| w.trim_matches(',').to_owned()).collect();
-        words.sort();
-        words
-    };
     let listing = nft(&node, &["list", "ruleset"]);
     assert_eq!(sorted(&listing), sorted(&as_it_should_be), "{listing}");
     // Replaced once, not again and again; and then like any other.
@@ -273,6 +274,66 @@ fn a_table_that_lost_rules_is_noticed_and_repaired() {
     assert!(ruleset.repair().unwrap().installed);
     assert!(ruleset.check(&record).unwrap().is_empty());
     assert!(!nft(&node, &["list", "ruleset"]).contains("table bridge"));
+}
+
+#[test]
+fn a_commit_to_a_table_that_lost_rules_restores_them_and_what_is_on_record_in_one_transaction() {
+    let node = Node::new();
+    let mut ruleset = open(&node);
+    let pod = [port(8080, "10.1.0.2:80"), egress("10.1.0.2", &["10.1.0.0/24"])];
+    ruleset.commit(&adding(&pod, &owner("a")), &mut none).unwrap();
+    let on_record: Vec<_> = pod.iter().map(|element| (element.clone(), owner("a"))).collect();
+    let recorded = on_record.clone();
+    ruleset.on_install(move || recorded.clone());
+    ruleset.commit(&adding(&[hairpin("10.1.0.3")], &owner("b")), &mut none).unwrap();
+    let as_it_should_be = nft(&node, &["list", "ruleset"]);
+    let mut monitor = NftMonitor::start(&node);
+    for damage in [
+        &["flush", "table", "inet", "catena"][..],
+        &["flush", "ruleset"],
+        &["delete", "table", "inet", "catena"],
+    ] {
+        nft(&node, &["delete", "element", "inet", "catena", "hostports4", "{ tcp . 8080 }"]);
+        nft(&node, damage);
+        monitor.transactions();
+        ruleset.commit(&adding(&[hairpin("10.1.0.3")], &owner("b")), &mut none).unwrap();
+        assert_eq!(monitor.transactions(), 1, "{damage:?}");
+        let listed = nft(&node, &["list", "ruleset"]);
+        assert_eq!(sorted(&listed), sorted(&as_it_should_be), "{damage:?}\n{listed}");
+        assert!(ruleset.check(&on_record).unwrap().is_empty(), "{damage:?}");
+    }
+    // A removal has no use for the rules.
+    nft(&node, &["flush", "table", "inet", "catena"]);
+    ruleset.commit(&removing(&pod, &owner("a")), &mut none).unwrap();
+    assert!(!nft(&node, &["list", "ruleset"]).contains("dnat ip to"));
+}
+
+#[test]
+fn a_policy_that_lost_rules_is_noticed_by_who_has_it_and_repaired() {
+    let node = Node::new();
+    let mut ruleset = open(&node);
+    let record = [
+        (port(8080, "10.1.0.2:80"), owner("a")),
+        (egress("10.1.0.2", &["10.1.0.0/24"]), owner("a")),
+    ];
+    let elements: Vec<_> = record.iter().map(|(element, _)| element.clone()).collect();
+    ruleset.commit(&adding(&elements, &owner("a")), &mut none).unwrap();
+    let as_it_should_be = nft(&node, &["list", "ruleset"]);
+    let mut words = as_it_should_be.split_whitespace();
+    let policy = words.find(|word| word.starts_with("egress_")).unwrap();
+    nft(&node, &["flush", "chain", "inet", "catena", policy]);
+    let missing = ruleset.check(&record).unwrap();
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert_eq!(missing[0].element, record[1].0);
+    assert_eq!(missing[0].problem, Problem::Damaged);
+
+    let on_record = record.to_vec();
+    ruleset.on_install(move || on_record.clone());
+    assert!(ruleset.repair().unwrap().upgraded);
+    assert_eq!(nft(&node, &["list", "ruleset"]), as_it_should_be);
+    let mut monitor = NftMonitor::start(&node);
+    assert!(!ruleset.repair().unwrap().upgraded);
+    assert_eq!(monitor.transactions(), 0);
 }
 
 #[test]

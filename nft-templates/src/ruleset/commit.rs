@@ -77,9 +77,9 @@ impl<'a> Plan<'a> {
 impl Ruleset {
     /// Makes all of a transaction's changes, or none.
     ///
-    /// A transaction that only adds is one request to the kernel (and one before it where pods leave the node under
-    /// another address: whether their policy's chain is there). Where the kernel says that something
-    /// is in the way (the table is missing or of another version, a key is held, a policy's chain is not there yet),
+    /// A transaction that only adds is one request to the kernel, after a look at the chains that it needs: whether they
+    /// are there, and with as many rules as they were made with. Where something is in the way (the table is missing, of
+    /// another version or lost rules, a key is held, a policy's chain is not there yet),
     /// what is there is read and the change made for exactly the generation of the ruleset that was read,
     /// again until no one else has changed it meanwhile.
     ///
@@ -107,10 +107,19 @@ impl Ruleset {
         }
         self.locked(|ruleset| {
             let adds_only = plan.removes.is_empty();
-            if adds_only && ruleset.has_policies(&plan)? && ruleset.blindly(&plan)? {
+            // A table that lost rules takes elements as ever, and they serve nobody. A removal leaves it as it is.
+            let damaged = match plan.adds.is_empty() {
+                true => BTreeSet::new(),
+                false => ruleset.damaged(&plan.families)?,
+            };
+            if adds_only
+                && damaged.is_empty()
+                && ruleset.has_policies(&plan)?
+                && ruleset.blindly(&plan)?
+            {
                 return Ok(Committed::default());
             }
-            ruleset.knowingly(&plan, conflict)
+            ruleset.knowingly(&plan, damaged, conflict)
         })
     }
 
@@ -157,11 +166,13 @@ impl Ruleset {
     fn knowingly(
         &mut self,
         plan: &Plan<'_>,
+        mut damaged: BTreeSet<Family>,
         conflict: &mut dyn FnMut(&Conflict) -> Resolution,
     ) -> Result<Committed, Error> {
         let mut decided = Decisions { conflict, taken: Vec::new() };
         let mut collect = true;
-        let mut damaged = BTreeSet::new();
+        // Sets that someone deleted are noticed when the kernel refuses their elements.
+        let mut sets_lost = false;
         for _ in 0..ATTEMPTS {
             let places = plan.adds.iter().map(|(entry, _)| &entry.place);
             let places = places.chain(plan.removes.iter().map(|(place, _, _)| place));
@@ -175,8 +186,9 @@ impl Ruleset {
             for family in &plan.families {
                 match change.state.tables.get(family) {
                     Some(Found::Current) if !damaged.contains(family) => {}
-                    Some(Found::Current) => self.upgrade(*family, &mut change)?,
-                    Some(Found::Other) => self.upgrade(*family, &mut change)?,
+                    Some(Found::Current | Found::Other) => {
+                        self.upgrade(*family, plan, &mut change)?;
+                    }
                     Some(Found::Absent) | None => self.install(*family, plan, &mut change)?,
                 }
             }
@@ -200,8 +212,8 @@ impl Ruleset {
                     if collect && all(Errno::EBUSY, unused) {
                         // Counted as unused and is not: leave it to garbage collection.
                         collect = false;
-                    } else if damaged.is_empty() && all(Errno::ENOENT, element) {
-                        // The version is right, but someone deleted a set.
+                    } else if !sets_lost && all(Errno::ENOENT, element) {
+                        sets_lost = true;
                         let families = failed.iter().map(|(i, _)| change.requests[*i].family);
                         damaged.extend(families);
                     } else {

@@ -48,6 +48,8 @@ impl Ruleset {
         let current =
             state.tables.iter().filter(|(_, found)| **found == Found::Current).map(|(f, _)| *f);
         let damaged = self.damaged(&current.collect())?;
+        let policies = wanted.iter().filter_map(|(element, _)| stored::chain(element)).collect();
+        let damaged_policies = self.damaged_policies(&policies)?;
         let mut missing: Vec<Missing> = Vec::new();
         for (entry, element, owner) in &entries {
             let table = state.tables.get(&entry.place.family);
@@ -55,7 +57,8 @@ impl Ruleset {
                 _ if table == Some(&Found::Absent) => Problem::NoTable,
                 None => Problem::Absent,
                 Some(found) if element.key().is_shared() || found == entry => {
-                    if !damaged.contains(&entry.place.family) {
+                    let policy = matches!(&entry.value, Value::Goto(chain) if damaged_policies.contains(chain));
+                    if !policy && !damaged.contains(&entry.place.family) {
                         continue;
                     }
                     Problem::Damaged

@@ -113,7 +113,7 @@ impl Ruleset {
     }
 
     /// A chain's rules. The kernel goes to this chain's directly: the cost does not grow with the ruleset.
-    fn rules(&mut self, chain: &str) -> Result<Vec<RuleMessage>, Error> {
+    pub(super) fn rules(&mut self, chain: &str) -> Result<Vec<RuleMessage>, Error> {
         let attributes =
             vec![RuleAttribute::Table(TABLE.into()), RuleAttribute::Chain(chain.into())];
         let message = NfTablesMessage::GetRule(RuleMessage { attributes });

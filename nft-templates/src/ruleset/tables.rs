@@ -1,6 +1,9 @@
 //! Whole tables: making them, replacing them, finding out whether they are as they were made.
 
-use std::{collections::BTreeSet, slice};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    slice,
+};
 
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 
@@ -13,16 +16,15 @@ use super::{
 use crate::{
     error::Error,
     netlink::{Outcome, Request},
-    stored::{Family, TABLE},
+    stored::{Entry, Family, TABLE},
     templates,
     transaction::Committed,
 };
 
 impl Ruleset {
     /// Puts right what others did to the tables: one of another version, or with chains that lost rules, is
-    /// replaced with all its elements; one that is gone comes back with what is on record
-    /// ([`Self::on_install`]), if anything is. For garbage collection; a commit does the same for
-    /// the damage that is in its way.
+    /// replaced with all its elements and those on record ([`Self::on_install`]); one that is gone comes back with what
+    /// is on record, if anything is. A commit does the same for the tables that it adds to.
     ///
     /// # Errors
     ///
@@ -34,14 +36,21 @@ impl Ruleset {
                 let state = ruleset.read(&families, std::iter::empty(), std::iter::empty())?;
                 let generation = state.generation;
                 let mut change = Change::new(state);
-                let damaged = ruleset.damaged(&families)?;
+                let mut damaged = ruleset.damaged(&families)?;
+                let recorded = ruleset.on_record();
+                if !ruleset.damaged_policies(&recorded.policies)?.is_empty() {
+                    damaged.insert(Family::Inet);
+                }
                 for family in &families {
                     match change.state.tables.get(family) {
                         Some(Found::Current) if !damaged.contains(family) => {}
                         Some(Found::Current | Found::Other) => {
-                            ruleset.upgrade(*family, &mut change)?;
+                            ruleset.upgrade(*family, &Plan::default(), &mut change)?;
                         }
-                        Some(Found::Absent) | None => ruleset.restore(*family, &mut change)?,
+                        Some(Found::Absent) | None if recorded.has_some(*family) => {
+                            recorded.install(*family, &Plan::default(), &mut change)?;
+                        }
+                        Some(Found::Absent) | None => {}
                     }
                 }
                 match ruleset.connection.batch(Some(generation), &change.requests)? {
@@ -52,16 +61,6 @@ impl Ruleset {
             }
             Err(Error::Busy { attempts: ATTEMPTS })
         })
-    }
-
-    /// Installs a table that is gone if elements of it are on record.
-    fn restore(&mut self, family: Family, change: &mut Change) -> Result<(), Error> {
-        let recorded = self.recorded.as_mut().map(|recorded| recorded()).unwrap_or_default();
-        let has_some = recorded.iter().any(|(element, owner)| {
-            let entries = crate::stored::entries(element, owner).unwrap_or_default();
-            entries.iter().any(|entry| entry.place.family == family)
-        });
-        if has_some { self.install(family, &Plan::default(), change) } else { Ok(()) }
     }
 
     /// The tables of which chains are gone or have another number of rules than they were made with. Each chain
@@ -85,42 +84,26 @@ impl Ruleset {
         Ok(damaged.map(|((family, _, _), _)| *family).collect())
     }
 
-    /// Makes a table that is not there, with all elements that are on record for it, except where the
-    /// transaction itself has something for that place.
+    /// Makes a table that is not there, with all elements that are on record for it.
     pub(super) fn install(
         &mut self,
         family: Family,
         plan: &Plan<'_>,
         change: &mut Change,
     ) -> Result<(), Error> {
-        tracing::info!(%family, "installing the nf_tables table catena");
-        change.requests.extend(templates::install(family)?);
-        change.committed.installed = true;
-        let recorded = self.recorded.as_mut().map(|recorded| recorded()).unwrap_or_default();
-        for one in &recorded {
-            // One bad record must not keep the others from being restored.
-            let recorded = match Plan::new(slice::from_ref(one), &[]) {
-                Ok(recorded) => recorded,
-                Err(error) => {
-                    tracing::warn!(%error, "an element on record cannot be restored");
-                    continue;
-                }
-            };
-            change.policies.extend(recorded.policies);
-            for (entry, _) in recorded.adds {
-                let place = &entry.place;
-                let free = !change.state.entries.contains_key(place)
-                    && !plan.adds.iter().any(|(add, _)| add.place == *place);
-                if place.family == family && free {
-                    change.put(entry)?;
-                }
-            }
-        }
-        Ok(())
+        let recorded = self.on_record();
+        recorded.install(family, plan, change)
     }
 
-    /// Replaces a table by this program's version of it, with all elements and policies that are in it.
-    pub(super) fn upgrade(&mut self, family: Family, change: &mut Change) -> Result<(), Error> {
+    /// Replaces a table by this program's version of it, with all elements and policies that are in it, and those that
+    /// are on record: who took rules away may have taken elements, too.
+    pub(super) fn upgrade(
+        &mut self,
+        family: Family,
+        plan: &Plan<'_>,
+        change: &mut Change,
+    ) -> Result<(), Error> {
+        let recorded = self.on_record();
         tracing::info!(%family, "replacing the nf_tables table catena, which is not as it should be");
         let entries = self.all_entries(family)?;
         let attributes = vec![TableAttribute::Name(TABLE.into())];
@@ -133,14 +116,90 @@ impl Ruleset {
         change.committed.upgraded = true;
         if family == Family::Inet {
             change.state.chains.clear();
-            for (name, requests) in self.copy_policies()? {
-                change.requests.extend(requests);
+            for (name, copy) in self.copy_policies()? {
+                // The chains of policies may have lost rules as well.
+                let text = recorded.policies.get(&name).or_else(|| plan.policies.get(&name));
+                change.requests.extend(match text {
+                    Some(text) => templates::install_policy(text)?,
+                    None => copy,
+                });
                 change.state.chains.insert(name);
             }
         }
         change.state.entries.retain(|place, _| place.family != family);
         for entry in entries {
             change.put(entry)?;
+        }
+        recorded.put(family, plan, change)
+    }
+
+    /// What is on record, in terms of what the kernel stores.
+    fn on_record(&mut self) -> OnRecord {
+        let elements = self.recorded.as_mut().map(|recorded| recorded()).unwrap_or_default();
+        let mut recorded = OnRecord::default();
+        for one in &elements {
+            // One bad record must not keep the others from being restored.
+            match Plan::new(slice::from_ref(one), &[]) {
+                Ok(plan) => {
+                    recorded.entries.extend(plan.adds.into_iter().map(|(entry, _)| entry));
+                    recorded.policies.extend(plan.policies);
+                }
+                Err(error) => tracing::warn!(%error, "an element on record cannot be restored"),
+            }
+        }
+        recorded
+    }
+
+    /// Those of these policies' chains (text by name) that are there with another number of rules than they were made with.
+    pub(super) fn damaged_policies(
+        &mut self,
+        policies: &BTreeMap<String, String>,
+    ) -> Result<BTreeSet<String>, Error> {
+        let mut damaged = BTreeSet::new();
+        for (name, text) in policies {
+            let chain = self.connection.get(&[get_chain(Family::Inet, name)])?.pop();
+            let is_rule =
+                |request: &&Request| matches!(request.message, NfTablesMessage::NewRule(_));
+            let made_with = templates::install_policy(text)?.iter().filter(is_rule).count();
+            if matches!(chain, Some(Ok(_))) && self.rules(name)?.len() != made_with {
+                damaged.insert(name.clone());
+            }
+        }
+        Ok(damaged)
+    }
+}
+
+/// What is on record.
+#[derive(Default)]
+struct OnRecord {
+    entries: Vec<Entry>,
+    /// Text of the policy chains that the entries lead to, by name.
+    policies: BTreeMap<String, String>,
+}
+
+impl OnRecord {
+    fn has_some(&self, family: Family) -> bool {
+        self.entries.iter().any(|entry| entry.place.family == family)
+    }
+
+    fn install(&self, family: Family, plan: &Plan<'_>, change: &mut Change) -> Result<(), Error> {
+        tracing::info!(%family, "installing the nf_tables table catena");
+        change.requests.extend(templates::install(family)?);
+        change.committed.installed = true;
+        self.put(family, plan, change)
+    }
+
+    /// Adds what is on record to a table that is being made, except where it has something for that place already, or the
+    /// transaction itself does.
+    fn put(&self, family: Family, plan: &Plan<'_>, change: &mut Change) -> Result<(), Error> {
+        change.policies.extend(self.policies.clone());
+        for entry in &self.entries {
+            let place = &entry.place;
+            let free = !change.state.entries.contains_key(place)
+                && !plan.adds.iter().any(|(add, _)| add.place == *place);
+            if place.family == family && free {
+                change.put(entry.clone())?;
+            }
         }
         Ok(())
     }

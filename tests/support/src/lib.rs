@@ -6,7 +6,8 @@
 //!
 //! * servers and clients for real traffic ([`HttpServer`], [`http_get`], [`UdpServer`],
 //!   [`UdpClient`], [`Sink`] with [`throughput`]),
-//! * the kernel's own listings before and after ([`Snapshot`]),
+//! * the kernel's own listings before and after ([`Snapshot`]), and how many transactions of nf_tables
+//!   something takes ([`NftMonitor`]),
 //! * three ways to run a chain: [`Plugins`] executes one plugin, [`Runtime`] does what libcni does
 //!   with a conflist, [`Catena`] runs the binary under test; and for tests of what comes of it
 //!   [`Network`] with its [`Pod`]s,
@@ -23,6 +24,7 @@
 mod catena;
 pub mod conf;
 mod exec;
+mod monitor;
 mod mounts;
 mod neighbour;
 mod netns;
@@ -39,6 +41,7 @@ mod wait;
 
 pub use catena::Catena;
 pub use exec::{Background, Output, Run};
+pub use monitor::NftMonitor;
 pub use neighbour::Neighbour;
 pub use netns::{Container, Netns};
 pub use network::{Network, Pod, url};
