@@ -176,6 +176,12 @@ impl Plugin<Node> for Meta {
         })
     }
 
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        self.with_executor(call.conf, call.runner, node, |executor, node| {
+            executor.repair_within(call.attachment, node)
+        })
+    }
+
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
         let list = chain_of(call.conf)?;
         self.with_executor(call.conf, call.runner, node, |executor, node| {

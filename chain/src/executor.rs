@@ -4,16 +4,20 @@ mod add;
 mod del;
 mod instance;
 mod network;
+mod repair;
 mod step;
 #[cfg(test)]
 mod tests;
 
 use serde_json::{Map, Value};
 
-pub use self::step::{Observer, Step, StepKind};
+pub use self::{
+    repair::{Condition, Repaired},
+    step::{Observer, Step, StepKind},
+};
 use crate::{
-    Attachment, CniResult, Code, ConfList, Delegate, Dirs, Error, Node, Registry, Result, Runner,
-    Verb,
+    Attachment, CniResult, Code, ConfList, Delegate, Dirs, Error, Node, PluginConf, Registry,
+    Result, Runner, Verb,
     record::{Key, Records},
 };
 
@@ -58,7 +62,7 @@ impl<'a, N: Node> Executor<'a, N> {
     }
 
     /// CHECK: whether the attachment is as ADD left it. The delegates are asked in the order of ADD, with its final
-    /// result (or the one that the request has), until one says no.
+    /// result (or the one that the request has), and all that they find goes into one error.
     ///
     /// A list with `disableCheck` is not checked. Versions before 0.4.0 have no CHECK (code 1).
     pub fn check(&self, request: &Request<'_>, node: &mut N) -> Result<()> {
@@ -94,14 +98,40 @@ impl<'a, N: Node> Executor<'a, N> {
         let runner = recorded.as_ref().unwrap_or(&self.runner);
         let recorded = record.as_ref().and_then(|record| record.result.as_ref());
         let prev_result = request.prev_result.as_ref().or(recorded);
+        let observer = request.observer;
+        let findings =
+            self.findings(runner, &confs, request.attachment, prev_result, observer, node);
+        Error::join(findings).map_or(Ok(()), Err)
+    }
+
+    /// What the delegates of a chain find in CHECK, each its own. Only one that cannot look at all (its configuration, the
+    /// namespace) ends it, since those after it could not either.
+    fn findings(
+        &self,
+        runner: &Runner<'_, N>,
+        confs: &[PluginConf],
+        attachment: &Attachment,
+        prev_result: Option<&CniResult>,
+        observer: Option<&Observer<'_>>,
+        node: &mut N,
+    ) -> Vec<Error> {
+        let mut findings = Vec::new();
         for (index, conf) in confs.iter().enumerate() {
             let delegate = Delegate::of(conf);
-            let checked = self.step(request.observer, delegate, Verb::Check, || {
-                runner.check(delegate, request.attachment, prev_result, node)
+            if runner.is_foreign(delegate) && !conf.cni_version.has_check() {
+                continue;
+            }
+            let checked = self.step(observer, delegate, Verb::Check, || {
+                runner.check(delegate, attachment, prev_result, node)
             });
-            checked.map_err(|error| position(error, index, confs.len()))?;
+            let Err(error) = checked else { continue };
+            let looked = error.code == Code::Internal;
+            findings.push(position(error, index, confs.len()));
+            if !looked {
+                break;
+            }
         }
-        Ok(())
+        findings
     }
 }
 

@@ -24,6 +24,12 @@ pub trait Plugin<N>: Send + Sync {
     /// CHECK: whether the container is as ADD left it; the error names what is missing.
     fn check(&self, call: &Call<'_, N>, node: &mut N) -> Result<()>;
 
+    /// Puts back what CHECK finds missing, by the steps of ADD; what is as it should be is not touched. What it cannot put
+    /// back (the interface itself) it passes over: CHECK, which is asked again, tells of it.
+    fn repair(&self, _call: &Call<'_, N>, _node: &mut N) -> Result<()> {
+        Ok(())
+    }
+
     /// GC: removes what belongs to attachments of this network that are not in `call.valid`.
     fn gc(&self, _call: &NetworkCall<'_, N>, _node: &mut N) -> Result<()> {
         Ok(())
@@ -35,13 +41,13 @@ pub trait Plugin<N>: Send + Sync {
     }
 }
 
-/// What ADD, DEL and CHECK of one delegate get.
+/// What ADD, DEL, CHECK and a repair of one delegate get.
 pub struct Call<'a, N> {
     /// The container, its namespace and interface.
     pub attachment: &'a Attachment,
     /// The delegate's configuration, `runtimeConfig` in it.
     pub conf: &'a PluginConf,
-    /// The result of the chain so far (ADD), or of the whole ADD (DEL, CHECK).
+    /// The result of the chain so far (ADD), or of the whole ADD (DEL, CHECK, repair).
     pub prev_result: Option<&'a CniResult>,
     /// Runs other delegates, IPAM among them.
     pub runner: &'a Runner<'a, N>,

@@ -119,6 +119,9 @@ pub struct Record {
     pub cni_path: Vec<PathBuf>,
     /// The capability arguments, before they were filtered for each delegate.
     pub capability_args: Map<String, Value>,
+    /// Whether the network is not to be checked (`disableCheck`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_check: bool,
     /// The result that the chain was given: it stands in a chain itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prev_result: Option<CniResult>,

@@ -149,6 +149,23 @@ impl<'a, N: Node> Runner<'a, N> {
         })
     }
 
+    /// Has one delegate put back what it misses ([`Plugin::repair`]). The specification has no word for this, so an
+    /// executable is not asked.
+    pub fn repair(
+        &self,
+        delegate: Delegate<'_>,
+        attachment: &Attachment,
+        prev_result: Option<&CniResult>,
+        node: &mut N,
+    ) -> Result<()> {
+        let Some(plugin) = self.built_in(delegate) else { return Ok(()) };
+        let conf = delegate.conf;
+        let history = History::Added;
+        let call = Call { attachment, conf, prev_result, runner: self, history };
+        guarded(|| plugin.repair(&call, node))
+            .map_err(|failure| failure.error.context(delegate.kind))
+    }
+
     /// GC of one delegate: of what belongs to none of the valid attachments.
     pub fn gc(
         &self,
@@ -208,6 +225,14 @@ impl<'a, N: Node> Runner<'a, N> {
     pub fn ipam_check(&self, call: &Call<'_, N>, node: &mut N) -> Result<()> {
         match Delegate::ipam(call.conf) {
             Some(ipam) => self.check(ipam, call.attachment, call.prev_result, node),
+            None => Ok(()),
+        }
+    }
+
+    /// Repair of the IPAM plugin that the configuration names.
+    pub fn ipam_repair(&self, call: &Call<'_, N>, node: &mut N) -> Result<()> {
+        match Delegate::ipam(call.conf) {
+            Some(ipam) => self.repair(ipam, call.attachment, call.prev_result, node),
             None => Ok(()),
         }
     }

@@ -99,6 +99,7 @@ impl<N: Node> Executor<'_, N> {
             args: attachment.args.to_string(),
             cni_path: self.runner.path.clone(),
             capability_args: request.capability_args.clone(),
+            disable_check: request.list.disable_check,
             prev_result: request.prev_result.clone(),
             delegates: delegates.collect(),
             result: None,

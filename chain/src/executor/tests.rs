@@ -3,6 +3,7 @@
 mod fakes;
 mod foreign;
 mod instances;
+mod repair;
 mod transaction;
 mod verbs;
 

@@ -44,6 +44,7 @@ fn record(network: &str, container_id: &str, ifname: &str, scope: &str) -> Recor
         args: "A=1".into(),
         cni_path: vec!["/opt/cni/bin".into()],
         capability_args: Map::new(),
+        disable_check: false,
         prev_result: None,
         delegates: vec![delegate.clone(), delegate],
         result: None,

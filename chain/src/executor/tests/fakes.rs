@@ -111,6 +111,19 @@ impl Plugin<World> for Fake {
         }
     }
 
+    fn repair(&self, call: &Call<'_, World>, world: &mut World) -> Result<()> {
+        world.log.push(format!("REPAIR {}", self.0));
+        if self.0 == "stubborn" && world.stubborn {
+            return Err(Error::internal("device is busy"));
+        }
+        let name = format!("{} {}", self.0, call.attachment);
+        match self.0 {
+            "ports" => world.put_off.push((true, name)),
+            _ => drop(world.made.insert(name)),
+        }
+        Ok(())
+    }
+
     fn gc(&self, call: &NetworkCall<'_, World>, world: &mut World) -> Result<()> {
         world.log.push(format!("GC {} {}", self.0, call.valid.len()));
         Ok(())

@@ -38,17 +38,21 @@ fn del_never_enters_a_namespace_that_is_not_the_recorded_one() {
 }
 
 #[test]
-fn check_asks_each_delegate_until_one_says_no() {
+fn check_asks_each_delegate_and_tells_all_that_they_find() {
     let (host, mut world) = (Host::new(), World::default());
     let (mut list, attachment) = (chain(&["link", "addr", "ports"]), host.attachment());
     host.add(&list, &mut world).unwrap();
     host.executor().check(&request(&list, &attachment), &mut world).unwrap();
 
-    world.made.remove("addr net c1/eth0");
+    world.made.remove("link net c1/eth0");
+    world.made.remove("ports net c1/eth0");
     world.log.clear();
     let error = host.executor().check(&request(&list, &attachment), &mut world).unwrap_err();
-    assert_eq!(error.msg, "delegate 2 of 3 failed: addr: is missing");
-    assert_eq!(world.log, ["CHECK link", "CHECK addr"]);
+    assert_eq!(
+        error.msg,
+        "delegate 1 of 3 failed: link: is missing; delegate 3 of 3 failed: ports: is missing"
+    );
+    assert_eq!(world.log, ["CHECK link", "CHECK addr", "CHECK ports"]);
 
     list.disable_check = true;
     host.executor().check(&request(&list, &attachment), &mut world).unwrap();
