@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use chain::{Error, Version};
+use chain::{Error, Result, Version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{commands, logging, output};
@@ -33,6 +33,8 @@ enum Verb {
     Gc(GcTarget),
     /// Tell whether a network can take containers now (STATUS).
     Status(NetworkTarget),
+    /// Put back what others took away from running containers: rules, bridges, addresses, routes, rates.
+    Repair(commands::repair::RepairArgs),
     /// Print the versions of the CNI specification that are spoken, and of this binary.
     Version,
     /// Try a network in a throw-away node, step by step, and prove that nothing is left.
@@ -128,7 +130,7 @@ impl Format {
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     logging::init(cli.verbose);
-    let outcome = match cli.command {
+    let done = match cli.command {
         Verb::Add(target) => commands::verbs::add(&target),
         Verb::Del(target) => commands::verbs::del(&target),
         Verb::Check(target) => commands::verbs::check(&target),
@@ -138,14 +140,17 @@ pub fn run() -> ExitCode {
         Verb::Try(args) => commands::try_::run(&args),
         Verb::Install(args) => commands::install::run(&args),
         Verb::Uninstall(args) => commands::uninstall::run(&args),
+        // Its report says what failed.
+        Verb::Repair(args) => return exit(commands::repair::run(&args)),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&error);
-            ExitCode::FAILURE
-        }
-    }
+    exit(done.map(|()| ExitCode::SUCCESS))
+}
+
+fn exit(outcome: Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        report(&error);
+        ExitCode::FAILURE
+    })
 }
 
 /// A failure as cnitool's users know it: the error object on standard output, and a sentence for people on the terminal.

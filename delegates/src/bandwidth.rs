@@ -19,9 +19,10 @@ use self::{
 use crate::{
     Node, Undo,
     chained::prev_result,
+    interface::Findings,
     net::{
         Net, NetError,
-        link::{Ifb, Link},
+        link::{Change, Ifb, Link},
         tc::Tbf,
     },
 };
@@ -110,35 +111,44 @@ impl Plugin<Node> for Bandwidth {
         }
         let ends = ends(call.attachment, prev_result(call)?, node)?;
         let host = node.host()?;
+        let mut findings = Findings::default();
         if let Some(limit) = config.ingress {
-            check_tbf(&host, &ends.outside, limit, &config, &ends, "ingress")?;
+            let tbf = wrong_tbf(&host, &ends.outside, limit, &config, &ends)?;
+            tbf.into_iter().for_each(|wrong| findings.add(format!("ingress: {wrong}")));
+        }
+        if let Some(limit) = config.egress {
+            let wrong = match config.egress_at {
+                EgressAt::Host => wrong_at_host(call.attachment, limit, &config, &ends, &host)?,
+                EgressAt::Container => {
+                    let container = node.container(call.attachment.netns()?)?;
+                    wrong_tbf(container.net(), &ends.inside, limit, &config, &ends)?
+                        .into_iter()
+                        .collect()
+                }
+            };
+            wrong.into_iter().for_each(|wrong| findings.add(format!("egress: {wrong}")));
+        }
+        findings.verdict()
+    }
+
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let config = Config::read(call.conf)?;
+        if config.is_unlimited() {
+            return Ok(());
+        }
+        let ends = ends(call.attachment, prev_result(call)?, node)?;
+        let host = node.host()?;
+        if let Some(limit) = config.ingress {
+            repair_tbf(&host, &ends.outside, limit, &config, &ends, "ingress")?;
         }
         let Some(limit) = config.egress else { return Ok(()) };
-        if config.egress_at == EgressAt::Container {
-            let container = node.container(call.attachment.netns()?)?;
-            return check_tbf(container.net(), &ends.inside, limit, &config, &ends, "egress");
-        }
-        let names = [crate::ifb(call.attachment), reference_ifb(call.attachment)];
-        let mut ifb = None;
-        for name in &names {
-            if ifb.is_none() {
-                ifb = host.link().get(name)?;
+        match config.egress_at {
+            EgressAt::Host => repair_ifb(call.attachment, limit, &config, &ends, &host),
+            EgressAt::Container => {
+                let container = node.container(call.attachment.netns()?)?;
+                repair_tbf(container.net(), &ends.inside, limit, &config, &ends, "egress")
             }
         }
-        let Some(ifb) = ifb else {
-            return Err(differs("egress", &format!("its ifb {} does not exist", names[0])));
-        };
-        if host.tc().redirect(&ends.outside)? != Some(ifb.index) {
-            let wrong = format!(
-                "what comes in by {} is not redirected to {} (u32 and mirred at ffff:)",
-                ends.outside.name, ifb.name
-            );
-            return Err(differs("egress", &wrong));
-        }
-        if !ifb.up {
-            return Err(differs("egress", &format!("its ifb {} is down", ifb.name)));
-        }
-        check_tbf(&host, &ifb, limit, &config, &ends, "egress")
     }
 }
 
@@ -281,7 +291,56 @@ fn unshape(attachment: &Attachment, known: Option<&Config>, node: &mut Node) -> 
     Ok(())
 }
 
-fn check_tbf(
+/// What is wrong with the way by which a container's packets are shaped on the host.
+fn wrong_at_host(
+    attachment: &Attachment,
+    limit: Limit,
+    config: &Config,
+    ends: &Ends,
+    host: &Net,
+) -> Result<Vec<String>> {
+    let own = crate::ifb(attachment);
+    let ifb = match host.link().get(&own)? {
+        None => host.link().get(&reference_ifb(attachment))?,
+        ifb => ifb,
+    };
+    let Some(ifb) = ifb else { return Ok(vec![format!("its ifb {own} does not exist")]) };
+    let mut wrong = Vec::new();
+    if host.tc().redirect(&ends.outside)? != Some(ifb.index) {
+        wrong.push(format!(
+            "what comes in by {} is not redirected to {} (u32 and mirred at ffff:)",
+            ends.outside.name, ifb.name
+        ));
+    }
+    if !ifb.up {
+        wrong.push(format!("its ifb {} is down", ifb.name));
+    }
+    wrong.extend(wrong_tbf(host, &ifb, limit, config, ends)?);
+    Ok(wrong)
+}
+
+/// What is wrong with a device's token bucket.
+fn wrong_tbf(
+    net: &Net,
+    dev: &Link,
+    limit: Limit,
+    config: &Config,
+    ends: &Ends,
+) -> Result<Option<String>> {
+    let wanted = bucket(limit, config.latency, ends.outside.mtu);
+    let Some(found) = net.tc().tbf(dev)? else {
+        return Ok(Some(format!("{} has no tbf as its root qdisc", dev.name)));
+    };
+    // An attachment that the reference plugin made is as that one makes it.
+    let as_wanted = |wanted: &Tbf| found.is_about(wanted);
+    if as_wanted(&wanted) || reference_bucket(limit).as_ref().is_some_and(as_wanted) {
+        return Ok(None);
+    }
+    Ok(Some(format!("{} is shaped to {found}, not {wanted}", dev.name)))
+}
+
+/// Replaces a device's root qdisc where it is not the token bucket.
+fn repair_tbf(
     net: &Net,
     dev: &Link,
     limit: Limit,
@@ -289,20 +348,34 @@ fn check_tbf(
     ends: &Ends,
     direction: &str,
 ) -> Result<()> {
-    let wanted = bucket(limit, config.latency, ends.outside.mtu);
-    let Some(found) = net.tc().tbf(dev)? else {
-        return Err(differs(direction, &format!("{} has no tbf as its root qdisc", dev.name)));
-    };
-    // An attachment that the reference plugin made is as that one makes it.
-    let as_wanted = |wanted: &Tbf| found.is_about(wanted);
-    if as_wanted(&wanted) || reference_bucket(limit).as_ref().is_some_and(as_wanted) {
-        return Ok(());
+    if wrong_tbf(net, dev, limit, config, ends)?.is_some() {
+        net.tc().root_del(dev)?;
+        net.tc().tbf_add(dev, &chosen(limit, config, ends, direction))?;
     }
-    Err(differs(direction, &format!("{} is shaped to {found}, not {wanted}", dev.name)))
+    Ok(())
 }
 
-fn differs(direction: &str, what: &str) -> Error {
-    Error::internal(format!("bandwidth: {direction}: {what}"))
+/// Puts back the ifb, its bucket, and the redirection to it.
+fn repair_ifb(
+    attachment: &Attachment,
+    limit: Limit,
+    config: &Config,
+    ends: &Ends,
+    host: &Net,
+) -> Result<()> {
+    let name = crate::ifb(attachment);
+    if host.link().get(&name)?.is_none() {
+        add_ifb(host, &name, ends.outside.mtu)?;
+    }
+    host.link().set(&name, &Change { up: Some(true), ..Change::default() })?;
+    let ifb = host.link().require(&name)?;
+    repair_tbf(host, &ifb, limit, config, ends, "egress")?;
+    if host.tc().redirect(&ends.outside)? != Some(ifb.index) {
+        host.tc().ingress_del(&ends.outside)?;
+        host.tc().ingress_add(&ends.outside)?;
+        host.tc().redirect_add(&ends.outside, &ifb)?;
+    }
+    Ok(())
 }
 
 /// The name of the reference plugin's ifb.

@@ -5,10 +5,11 @@
 mod check;
 mod conf;
 mod host;
+mod repair;
 
 use chain::{
     Attachment, Call, CniResult, Code, Error, History, NetworkCall, Plugin, PluginConf, Result,
-    result::Interface,
+    result::{Interface, IpConfig},
 };
 use ipnet::IpNet;
 use nft_templates::Element;
@@ -83,11 +84,11 @@ impl Plugin<Node> for Bridge {
                 ..Interface::default()
             },
         ];
-        let gateways = complete(&mut result, &conf);
+        complete(&mut result, &conf);
         if with_addresses {
             configure(&veth.container, &veth.inside, &conf, &result)?;
             let host = node.host()?;
-            for gateway in gateways {
+            for gateway in gateways(&result, &conf) {
                 host::ensure_address(&host, &bridge, gateway, conf.force_address)?;
                 enable_forwarding(&host, Family::of(gateway.addr()))?;
             }
@@ -123,6 +124,10 @@ impl Plugin<Node> for Bridge {
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
         check::check(call, node)?;
         call.runner.ipam_check(call, node)
+    }
+
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        repair::repair(call, node)
     }
 
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
@@ -166,10 +171,8 @@ fn elements_of(conf: &Conf, attachment: &Attachment, result: &CniResult) -> Resu
     Ok(elements)
 }
 
-/// Completes IPAM's result: whose the addresses are, gateways and default routes. Returns the gateways' addresses for
-/// the bridge.
-fn complete(result: &mut CniResult, conf: &Conf) -> Vec<IpNet> {
-    let mut gateways = Vec::new();
+/// Completes IPAM's result: whose the addresses are, gateways and default routes.
+fn complete(result: &mut CniResult, conf: &Conf) {
     for ip in &mut result.ips {
         ip.interface = Some(CONTAINER);
         if !conf.is_gateway {
@@ -179,23 +182,28 @@ fn complete(result: &mut CniResult, conf: &Conf) -> Vec<IpNet> {
             ip.gateway = interface::first_of(ip.address);
         }
         let Some(gateway) = ip.gateway else { continue };
-        if let Ok(address) = IpNet::new(gateway, ip.address.prefix_len()) {
-            gateways.push(address);
-        }
         let default = interface::everywhere(gateway.is_ipv6());
         // A default route of IPAM's without a gateway gets this one anyway.
         if conf.is_default_gateway && !result.routes.iter().any(|route| route.dst == default) {
             result.routes.push(interface::route_via(default, gateway));
         }
     }
-    gateways
 }
 
-/// Sets up the container's interface as the result says.
-fn configure(container: &Container, inside: &Link, conf: &Conf, result: &CniResult) -> Result<()> {
-    let ips = interface::addresses(result, CONTAINER)?;
-    let name = &inside.name;
-    let mut sysctls = interface::sysctls(name, &ips);
+/// The gateways' addresses, which the bridge gets.
+fn gateways(result: &CniResult, conf: &Conf) -> Vec<IpNet> {
+    let of_bridge = result.ips.iter().filter(|_| conf.is_gateway);
+    of_bridge.filter_map(|ip| IpNet::new(ip.gateway?, ip.address.prefix_len()).ok()).collect()
+}
+
+/// How the container's interface gets its addresses.
+fn manner(conf: &Conf) -> Manner {
+    Manner { detect_duplicates: conf.enable_dad, on_link: true }
+}
+
+/// The sysctls of the container's interface.
+fn inside_sysctls(conf: &Conf, name: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
+    let mut sysctls = interface::sysctls(name, ips);
     // Neighbours learn of the new address at once, where another had it a moment ago.
     sysctls.push(Sysctl::wanted(Sysctl::conf(Family::V4, name, "arp_notify"), "1"));
     let accept_dad = Sysctl::conf(Family::V6, name, "accept_dad");
@@ -206,8 +214,13 @@ fn configure(container: &Container, inside: &Link, conf: &Conf, result: &CniResu
     } else {
         sysctls.push(Sysctl::wanted(accept_dad, "0"));
     }
-    container.write(&sysctls)?;
-    let manner = Manner { detect_duplicates: conf.enable_dad, on_link: true };
-    interface::set_up(container, inside, &ips, manner)?;
+    sysctls
+}
+
+/// Sets up the container's interface as the result says.
+fn configure(container: &Container, inside: &Link, conf: &Conf, result: &CniResult) -> Result<()> {
+    let ips = interface::addresses(result, CONTAINER)?;
+    container.write(&inside_sysctls(conf, &inside.name, &ips))?;
+    interface::set_up(container, inside, &ips, manner(conf))?;
     interface::add_routes(container.net(), inside.index, &ips, &result.routes)
 }

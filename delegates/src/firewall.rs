@@ -46,13 +46,7 @@ impl Plugin<Node> for Firewall {
             return Ok(result.clone());
         }
         let_through(&conf, node.dirs())?;
-        if conf.ingress == Ingress::Isolated {
-            // What stays on the bridge passes the IP hooks only where bridge-nf-call-iptables is 1.
-            for port in ports(result, node)? {
-                let isolated = Change { isolated: Some(true), ..Change::default() };
-                node.host()?.link().set(&port.name, &isolated)?;
-            }
-        }
+        isolate(&conf, result, node)?;
         let owner = owner(call.attachment);
         for element in elements {
             node.elements().add(element, &owner);
@@ -105,6 +99,19 @@ impl Plugin<Node> for Firewall {
         findings.verdict()
     }
 
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let result = prev_result(call)?;
+        let conf = Conf::of(call.conf)?;
+        let elements = conf.elements(call.attachment, result)?;
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let_through(&conf, node.dirs())?;
+        isolate(&conf, result, node)?;
+        interface::repair_elements(call.attachment, elements, node)?;
+        Ok(())
+    }
+
     fn gc(&self, _call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
         Elements::collect_bridges(node)
     }
@@ -132,6 +139,19 @@ fn let_through(conf: &Conf, dirs: &Dirs) -> Result<()> {
     }
     for gap in legacy::let_through(&conf.admin_chain)? {
         tracing::info!(gap, "mended");
+    }
+    Ok(())
+}
+
+/// Keeps a container apart from its neighbours on the bridge, where that is its policy.
+fn isolate(conf: &Conf, result: &CniResult, node: &Node) -> Result<()> {
+    if conf.ingress != Ingress::Isolated {
+        return Ok(());
+    }
+    // What stays on the bridge passes the IP hooks only where bridge-nf-call-iptables is 1.
+    for port in ports(result, node)? {
+        let isolated = Change { isolated: Some(true), ..Change::default() };
+        node.host()?.link().set(&port.name, &isolated)?;
     }
     Ok(())
 }

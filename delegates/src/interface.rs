@@ -5,6 +5,7 @@ mod conf;
 mod elements;
 mod forwarding;
 mod ipam;
+mod repair;
 mod result;
 mod unrecorded;
 pub(crate) mod veth;
@@ -28,9 +29,14 @@ use crate::{
 
 pub(crate) use check::Findings;
 pub(crate) use conf::{MasqBackend, check_mtu, null_is_default, requested_mac};
-pub(crate) use elements::{masquerade, remove_elements};
+pub(crate) use elements::{
+    masquerade, remove_elements, repair_elements, repair_elements_but_later_ones,
+};
 pub(crate) use forwarding::enable_forwarding;
 pub(crate) use ipam::run_ipam;
+pub(crate) use repair::{
+    repair_addresses, repair_inside, repair_link, repair_routes, result_routes,
+};
 pub(crate) use result::{
     addresses, everywhere, first_of, inside, is_own, mtu_inside, position, route_via, wanted_route,
 };
@@ -69,6 +75,13 @@ pub(crate) struct Manner {
     pub on_link: bool,
 }
 
+impl Manner {
+    fn address(self, ip: &IpConfig) -> NewAddress {
+        let Self { detect_duplicates, on_link } = self;
+        NewAddress { net: ip.address, detect_duplicates, on_link }
+    }
+}
+
 /// Gives the container's interface its addresses, and sets it up.
 ///
 /// Sysctls are written before this: some act on the addresses that are added here. Routes come after it.
@@ -79,13 +92,11 @@ pub(crate) fn set_up(
     manner: Manner,
 ) -> Result<()> {
     let net = container.net();
-    let Manner { detect_duplicates, on_link } = manner;
     for ip in ips {
-        let address = NewAddress { net: ip.address, detect_duplicates, on_link };
-        net.addr().add(link.index, &address)?;
+        net.addr().add(link.index, &manner.address(ip))?;
     }
     net.link().set(&link.name, &Change { up: Some(true), ..Change::default() })?;
-    if detect_duplicates && ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
+    if manner.detect_duplicates && ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
         settle(net, link)?;
     }
     Ok(())

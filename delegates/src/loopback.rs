@@ -77,6 +77,10 @@ impl Plugin<Node> for Loopback {
         }
         Err(Error::internal(format!("interface lo in {} is off, not on", net.place())))
     }
+
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        set(node.container(call.attachment.netns()?)?.net(), true)
+    }
 }
 
 fn set(net: &Net, up: bool) -> Result<()> {

@@ -11,11 +11,11 @@ use std::{
 };
 
 use chain::{Attachment, Dirs, Result};
-use nft_templates::Owner;
+use nft_templates::{Element, Missing, Owner};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::net::{
-    Net, NetError, Netns, Sysctl,
+    Mac, Net, NetError, Netns, Sysctl,
     conntrack::{Conntrack, ConntrackFlush},
     sysctl,
 };
@@ -122,6 +122,17 @@ impl Node {
         &mut self.elements
     }
 
+    /// Has the ruleset repaired where these elements are not as they should be: a table that others took away or damaged
+    /// comes back whole. Returns those that are to be added nevertheless.
+    pub fn repair_ruleset(&mut self, wanted: &[(Element, Owner)]) -> Result<Vec<Missing>> {
+        self.elements.repair(&self.dirs, wanted)
+    }
+
+    /// The hardware address that living attachments know an interface of the node by.
+    pub fn recorded_mac(&self, ifname: &str) -> Option<Mac> {
+        recorded::mac(&self.dirs, ifname)
+    }
+
     /// Forgets tracked connections once the elements are in place (ADD) or away (DEL).
     pub fn flush_conntrack(&mut self, flush: ConntrackFlush) {
         if !self.conntrack.contains(&flush) {
@@ -168,8 +179,14 @@ impl chain::Node for Node {
         // A socket in the container would keep it alive while others run.
         self.containers.borrow_mut().clear();
         let committed = self.elements.commit(&self.dirs);
+        if let Ok(true) = committed {
+            // What came meanwhile went past the ports of all attachments.
+            let ports = recorded::elements(&self.dirs);
+            let flushes = ports.iter().filter_map(|(element, _)| ConntrackFlush::of(element));
+            flushes.for_each(|flush| self.flush_conntrack(flush));
+        }
         let forgotten = match &committed {
-            Ok(()) => self.forget_connections(),
+            Ok(_) => self.forget_connections(),
             Err(_) => Ok(()),
         };
         let links = std::mem::take(&mut self.links);
@@ -180,7 +197,8 @@ impl chain::Node for Node {
                 .and_then(|host| host.link().del_together(links).map_err(chain::Error::from)),
         };
         self.conntrack.clear();
-        let errors = [committed, forgotten, deleted].into_iter().filter_map(Result::err).collect();
+        let errors =
+            [committed.map(drop), forgotten, deleted].into_iter().filter_map(Result::err).collect();
         chain::Error::join(errors).map_or(Ok(()), Err)
     }
 

@@ -15,7 +15,7 @@ use std::net::Ipv6Addr;
 
 use chain::{Attachment, Call, CniResult, History, NetworkCall, Plugin, PluginConf, Result};
 use ipnet::IpNet;
-use nft_templates::{Element, IpFamily, Protocol};
+use nft_templates::Element;
 
 use crate::{
     chained::{own_ips, prev_result},
@@ -52,17 +52,9 @@ impl Plugin<Node> for Portmap {
             return Ok(result.clone());
         }
         let owner = owner(call.attachment);
-        if conf.snat {
-            for ip in targets(call.attachment, result) {
-                let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
-                path.open(ip.addr().is_ipv6(), node)?;
-                if let Some(bridge) = path.bridge() {
-                    node.elements().add(bridge, &owner);
-                }
-            }
-        }
+        let bridges = open_paths(&conf, call.attachment, result, node)?;
         forget_connections(&elements, node);
-        for element in elements {
+        for element in bridges.into_iter().chain(elements) {
             node.elements().add(element, &owner);
         }
         Ok(result.clone())
@@ -97,7 +89,7 @@ impl Plugin<Node> for Portmap {
         let mut findings = Findings::default();
         let mut paths = Vec::new();
         for ip in targets(call.attachment, result).filter(|_| conf.snat) {
-            // A bridge without the node's own address has no way there, and ADD had nothing to open.
+            // ADD had nothing to open either.
             let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
             elements.extend(path.bridge());
             paths.push((path, ip.addr().is_ipv6()));
@@ -116,6 +108,19 @@ impl Plugin<Node> for Portmap {
             }
         }
         findings.verdict()
+    }
+
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let result = prev_result(call)?;
+        let conf = Conf::of(call.conf)?;
+        let mut elements = conf.elements(call.attachment, result);
+        if elements.is_empty() {
+            return Ok(());
+        }
+        elements.extend(open_paths(&conf, call.attachment, result, node)?);
+        let missing = interface::repair_elements(call.attachment, elements, node)?;
+        forget_connections(&missing, node);
+        Ok(())
     }
 
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
@@ -153,17 +158,26 @@ fn targets(attachment: &Attachment, result: &CniResult) -> impl Iterator<Item = 
     })
 }
 
-/// Has tracked connections to these ports forgotten, once the elements are in place or away. Without that, datagrams go on
-/// to the container that had the port before; streams end with it, and begin anew.
+/// Has tracked connections to these ports forgotten, once the elements are in place or away.
 fn forget_connections(elements: &[Element], node: &mut Node) {
-    for element in elements {
-        if let Element::HostPort { protocol: Protocol::Udp, host_ip, host_port, to, .. } = element {
-            node.flush_conntrack(ConntrackFlush {
-                family: IpFamily::of(to.ip()),
-                protocol: Protocol::Udp,
-                port: *host_port,
-                destination: host_ip.filter(|ip| !ip.is_unspecified()),
-            });
-        }
+    for flush in elements.iter().filter_map(ConntrackFlush::of) {
+        node.flush_conntrack(flush);
     }
+}
+
+/// Lets packets of the node itself, and of the container's own, get to its ports. Returns the elements that this takes.
+fn open_paths(
+    conf: &Conf,
+    attachment: &Attachment,
+    result: &CniResult,
+    node: &Node,
+) -> Result<Vec<Element>> {
+    let mut elements = Vec::new();
+    for ip in targets(attachment, result).filter(|_| conf.snat) {
+        // A bridge without the node's own address has no way there.
+        let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
+        path.open(ip.addr().is_ipv6(), node)?;
+        elements.extend(path.bridge());
+    }
+    Ok(elements)
 }

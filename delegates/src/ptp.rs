@@ -6,6 +6,7 @@
 //! a link to the gateway alone.
 
 mod check;
+mod repair;
 
 use std::net::IpAddr;
 
@@ -47,6 +48,9 @@ struct Conf {
 
 /// Where the container's interface stands in the result.
 const CONTAINER: usize = 1;
+
+/// How the container's interface gets its addresses: there is nobody else on the link whose they could be.
+const MANNER: Manner = Manner { detect_duplicates: false, on_link: false };
 
 impl Conf {
     fn mtu(&self) -> Option<u32> {
@@ -95,13 +99,8 @@ impl Plugin<Node> for Ptp {
         ];
 
         let ips = interface::addresses(&result, CONTAINER)?;
-        let mut sysctls = interface::sysctls(&veth.inside.name, &ips);
-        // There is nobody else on the link whose address it could be.
-        let accept_dad = Sysctl::conf(Family::V6, &veth.inside.name, "accept_dad");
-        sysctls.push(Sysctl::wanted(accept_dad, "0"));
-        veth.container.write(&sysctls)?;
-        let manner = Manner { detect_duplicates: false, on_link: false };
-        interface::set_up(&veth.container, &veth.inside, &ips, manner)?;
+        veth.container.write(&inside_sysctls(&veth.inside.name, &ips))?;
+        interface::set_up(&veth.container, &veth.inside, &ips, MANNER)?;
         let net = veth.container.net();
         for ip in &ips {
             for route in inside_routes(ip, veth.inside.index)? {
@@ -147,6 +146,10 @@ impl Plugin<Node> for Ptp {
         call.runner.ipam_check(call, node)
     }
 
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        repair::repair(call, node)
+    }
+
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
         call.runner.ipam_gc(call, node)?;
         interface::gc_unrecorded(call, node)?;
@@ -165,6 +168,13 @@ pub fn elements(conf: &PluginConf, _: &Attachment, result: &CniResult) -> Result
 
 fn elements_of(conf: &Conf, result: &CniResult) -> Vec<Element> {
     if conf.ip_masq { interface::masquerade(result) } else { Vec::new() }
+}
+
+/// The sysctls of the container's interface.
+fn inside_sysctls(name: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
+    let mut sysctls = interface::sysctls(name, ips);
+    sysctls.push(Sysctl::wanted(Sysctl::conf(Family::V6, name, "accept_dad"), "0"));
+    sysctls
 }
 
 /// The gateway of an address, which is the host's end.

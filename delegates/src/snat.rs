@@ -115,6 +115,12 @@ impl Plugin<Node> for Snat {
         findings.verdict()
     }
 
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let elements = elements(call.conf, call.attachment, prev_result(call)?)?;
+        interface::repair_elements(call.attachment, elements, node)?;
+        Ok(())
+    }
+
     fn gc(&self, _call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
         Elements::collect_policies(node.dirs())
     }

@@ -50,13 +50,7 @@ impl Plugin<Node> for Tuning {
         let mut undo = Undo::on(node);
         save(&saved, &conf, attachment, &container, &mut undo)?;
 
-        let sysctls = conf.sysctls.iter();
-        let sysctls: Vec<_> =
-            sysctls.map(|one| Sysctl::required(&*one.key, one.value.clone())).collect();
-        container.write(&sysctls)?;
-        for change in conf.link.changes() {
-            container.net().link().set(ifname, &change)?;
-        }
+        tune(&conf, &container, ifname)?;
         if let (Some(new), Some(old)) = (conf.link.mac, saved.mac()) {
             let (port, dirs) = (host_veth(attachment), undo.dirs().clone());
             let moved = (old.0, new.0);
@@ -105,6 +99,26 @@ impl Plugin<Node> for Tuning {
         }
         findings.verdict()
     }
+
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let mut conf = Conf::of(call.conf, call.attachment)?;
+        // CHECK wants it off where it is not asked for.
+        conf.link.promisc.get_or_insert(false);
+        let container = node.container(call.attachment.netns()?)?;
+        tune(&conf, &container, &call.attachment.ifname)
+    }
+}
+
+/// Makes the settings.
+fn tune(conf: &Conf, container: &Container, ifname: &str) -> Result<()> {
+    let sysctls = conf.sysctls.iter();
+    let sysctls: Vec<_> =
+        sysctls.map(|one| Sysctl::required(&*one.key, one.value.clone())).collect();
+    container.write(&sysctls)?;
+    for change in conf.link.changes() {
+        container.net().link().set(ifname, &change)?;
+    }
+    Ok(())
 }
 
 /// Writes the file, and remembers to restore what was saved. What an earlier tuning of the same chain saved stays as it

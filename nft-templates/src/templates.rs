@@ -71,9 +71,18 @@ pub(crate) fn iptables_rules(family: Family, admin: &str) -> Result<Vec<Request>
     compile::chain(file, &language::parse(file, &text)?)
 }
 
-/// The table's chains, and how often the kernel says that each is used: its own rules, and those that lead
-/// to it.
-pub(crate) fn chain_uses(family: Family) -> Result<Vec<(String, usize)>, Error> {
+/// A chain as the table is made with it.
+pub(crate) struct Made {
+    /// Its name.
+    pub name: String,
+    /// How many rules it has.
+    pub rules: usize,
+    /// How often the kernel says that it is used: its own rules, and those that lead to it.
+    pub uses: usize,
+}
+
+/// The table's chains.
+pub(crate) fn chains(family: Family) -> Result<Vec<Made>, Error> {
     let (file, text) = template(family);
     let table = language::parse(file, text)?;
     let statements = || table.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.statements);
@@ -81,8 +90,11 @@ pub(crate) fn chain_uses(family: Family) -> Result<Vec<(String, usize)>, Error> 
         let leads = |statement: &&Statement| matches!(statement, Statement::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) if to == name);
         statements().filter(leads).count()
     };
-    let uses = |chain: &language::Chain| chain.rules.len() + led_to(&chain.name);
-    Ok(table.chains.iter().map(|chain| (chain.name.clone(), uses(chain))).collect())
+    let made = |chain: &language::Chain| {
+        let (name, rules) = (chain.name.clone(), chain.rules.len());
+        Made { uses: rules + led_to(&name), name, rules }
+    };
+    Ok(table.chains.iter().map(made).collect())
 }
 
 /// The version that the template says it is.

@@ -102,9 +102,9 @@ pub enum Problem {
     OtherOwner(Owner),
     /// It leads elsewhere.
     OtherValue,
-    /// It is there, but its table lost chains or rules (someone's `nft flush table`?). [`crate::Ruleset::repair`]
-    /// mends that.
-    Damaged,
+    /// It is there, but these chains of its table are gone or have another number of rules than they were made with
+    /// (someone's `nft flush table`?). [`crate::Ruleset::repair`] mends that.
+    Damaged(Vec<String>),
 }
 
 impl std::fmt::Display for Missing {
@@ -115,9 +115,36 @@ impl std::fmt::Display for Missing {
             Problem::Absent => write!(f, "{element}: not in the nf_tables ruleset"),
             Problem::OtherOwner(holder) => write!(f, "{element}: held by \"{holder}\""),
             Problem::OtherValue => write!(f, "{element}: leads elsewhere"),
-            Problem::Damaged => {
-                write!(f, "{element}: the nf_tables table catena has lost chains or rules")
+            Problem::Damaged(chains) => write!(f, "{element}: {}", lost_rules(chains)),
+        }
+    }
+}
+
+impl Missing {
+    /// What is missing in words. Of a table that is gone or damaged there is one sentence, not one for each element.
+    pub fn describe(all: &[Self]) -> Vec<String> {
+        let mut texts = Vec::new();
+        let gone: Vec<_> = all.iter().filter(|one| one.problem == Problem::NoTable).collect();
+        if !gone.is_empty() {
+            let elements: Vec<_> = gone.iter().map(|one| one.element.to_string()).collect();
+            texts.push(format!("nf_tables has no table catena, and so no {}", elements.join(", ")));
+        }
+        for one in all.iter().filter(|one| one.problem != Problem::NoTable) {
+            let text = match &one.problem {
+                Problem::Damaged(chains) => lost_rules(chains),
+                _ => one.to_string(),
+            };
+            if !texts.contains(&text) {
+                texts.push(text);
             }
         }
+        texts
+    }
+}
+
+fn lost_rules(chains: &[String]) -> String {
+    match chains {
+        [chain] => format!("chain {chain} of the nf_tables table catena has lost rules"),
+        _ => format!("chains {} of the nf_tables table catena have lost rules", chains.join(", ")),
     }
 }

@@ -250,13 +250,16 @@ fn a_table_that_lost_rules_is_noticed_and_repaired() {
     let spoof_check = Element::SpoofCheck { port: "veth0".into(), mac: [2; 6] };
     ruleset.commit(&adding(&[record[0].0.clone(), spoof_check], &owner("a")), &mut none).unwrap();
     let as_it_should_be = nft(&node, &["list", "ruleset"]);
-    for damage in [
-        &["flush", "table", "inet", "catena"][..],
-        &["delete", "chain", "inet", "catena", "prerouting"],
-        &["flush", "chain", "inet", "catena", "dnat6"],
+    for (damage, lost) in [
+        (&["flush", "table", "inet", "catena"][..], "postrouting"),
+        (&["delete", "chain", "inet", "catena", "prerouting"], "prerouting"),
+        (&["flush", "chain", "inet", "catena", "dnat6"], "dnat6"),
     ] {
         nft(&node, damage);
-        assert_eq!(ruleset.check(&record).unwrap()[0].problem, Problem::Damaged, "{damage:?}");
+        let missing = ruleset.check(&record).unwrap();
+        let Problem::Damaged(chains) = &missing[0].problem else { panic!("{missing:?}") };
+        assert!(chains.iter().any(|chain| chain == lost), "{damage:?}: {chains:?}");
+        assert_eq!(chains.len() == 1, damage[1] == "chain", "{chains:?}");
         assert!(ruleset.repair().unwrap().upgraded);
         assert_eq!(
             nft(&node, &["list", "table", "inet", "catena"]),
@@ -325,7 +328,7 @@ fn a_policy_that_lost_rules_is_noticed_by_who_has_it_and_repaired() {
     let missing = ruleset.check(&record).unwrap();
     assert_eq!(missing.len(), 1, "{missing:?}");
     assert_eq!(missing[0].element, record[1].0);
-    assert_eq!(missing[0].problem, Problem::Damaged);
+    assert_eq!(missing[0].problem, Problem::Damaged(vec![policy.to_owned()]));
 
     let on_record = record.to_vec();
     ruleset.on_install(move || on_record.clone());

@@ -3,7 +3,10 @@
 use std::{cmp::Ordering, collections::HashSet};
 
 use super::{Executor, Observer, position};
-use crate::{Attachment, Delegate, Error, Key, Node, Record, Result, Verb, record::DelegateRecord};
+use crate::{
+    Attachment, Delegate, Error, Key, Node, Record, Result, Verb,
+    record::{DelegateRecord, Lock},
+};
 
 /// What a repair found of one attachment, and what became of it.
 #[derive(Clone, Debug)]
@@ -97,10 +100,10 @@ impl<N: Node> Executor<'_, N> {
         if listed.disable_check {
             return Ok(Some(unseen(Condition::Unchecked)));
         }
-        let Some(_lock) = self.records.try_lock(key)? else {
+        let Some(lock) = self.records.try_lock(key)? else {
             return Ok(Some(unseen(Condition::Busy)));
         };
-        let Some(record) = self.read_living(key, boot)? else { return Ok(None) };
+        let Some((_lock, record)) = self.read_living(key, lock, boot)? else { return Ok(None) };
         let attachment = record.attachment(None, boot)?;
         let missing = self.missing(&record, &attachment, observer, node);
         let condition = if missing.is_empty() { Condition::Well } else { Condition::Damaged };
@@ -116,12 +119,12 @@ impl<N: Node> Executor<'_, N> {
         observer: Option<&Observer<'_>>,
         node: &mut N,
     ) -> Result<()> {
-        let Some(_lock) = self.records.try_lock(key)? else {
+        let Some(lock) = self.records.try_lock(key)? else {
             one.condition = Condition::Busy;
             return Ok(());
         };
         // Whose DEL came in between misses nothing any more.
-        let Some(record) = self.read_living(key, boot)? else {
+        let Some((_lock, record)) = self.read_living(key, lock, boot)? else {
             one.condition = Condition::Well;
             return Ok(());
         };
@@ -137,8 +140,11 @@ impl<N: Node> Executor<'_, N> {
     /// they miss. There is nothing to do where it has no record.
     pub fn repair_within(&self, attachment: &Attachment, node: &mut N) -> Result<()> {
         let Some(key) = self.keys_of(attachment)?.into_iter().next() else { return Ok(()) };
-        let _lock = self.records.lock(&key)?;
-        let Some(record) = self.records.read(&key)? else { return Ok(()) };
+        let lock = self.records.lock(&key)?;
+        let Some(record) = self.records.read(&key)? else {
+            lock.remove();
+            return Ok(());
+        };
         Error::join(self.put_back(&record, attachment, None, node)).map_or(Ok(()), Err)
     }
 
@@ -168,9 +174,16 @@ impl<N: Node> Executor<'_, N> {
         errors
     }
 
-    fn read_living(&self, key: &Key, boot: &str) -> Result<Option<Record>> {
-        let record = self.records.read(key)?;
-        Ok(record.filter(|record| record.is_live(record.netns.as_deref(), boot)))
+    /// The record, if its attachment lives, with its lock. A DEL that was done before that has left nothing to lock.
+    fn read_living(&self, key: &Key, lock: Lock, boot: &str) -> Result<Option<(Lock, Record)>> {
+        match self.records.read(key)? {
+            None => lock.remove(),
+            Some(record) if record.is_live(record.netns.as_deref(), boot) => {
+                return Ok(Some((lock, record)));
+            }
+            Some(_) => {}
+        }
+        Ok(None)
     }
 
     fn missing(

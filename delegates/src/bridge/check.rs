@@ -1,9 +1,8 @@
 //! CHECK of bridge.
 
 use chain::{Call, CniResult, Error, Result};
-use ipnet::IpNet;
 
-use super::{Conf, elements_of};
+use super::{Conf, elements_of, gateways};
 use crate::{
     interface::{self, Findings, veth},
     net::{Net, link::Link},
@@ -24,8 +23,8 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
         check_inside(&mut findings, call, &conf, &container, &inside, result)?;
         check_port(&mut findings, &host, &conf, &inside, bridge.as_ref(), result)?;
     }
-    if let Some(bridge) = bridge.filter(|_| conf.is_gateway && call.conf.ipam.is_some()) {
-        check_gateways(&mut findings, &host, &bridge, result)?;
+    if let Some(bridge) = bridge.filter(|_| call.conf.ipam.is_some()) {
+        check_gateways(&mut findings, &host, &conf, &bridge, result)?;
     }
     if interface::is_own(call.attachment, result) {
         let elements = elements_of(&conf, call.attachment, result)?;
@@ -120,13 +119,12 @@ fn check_port(
 fn check_gateways(
     findings: &mut Findings,
     host: &Net,
+    conf: &Conf,
     bridge: &Link,
     result: &CniResult,
 ) -> Result<()> {
     let found = host.addr().list(bridge.index)?;
-    for ip in &result.ips {
-        let Some(gateway) = ip.gateway else { continue };
-        let Ok(gateway) = IpNet::new(gateway, ip.address.prefix_len()) else { continue };
+    for gateway in gateways(result, conf) {
         if !found.iter().any(|address| address.net == gateway) {
             findings.add(format!("bridge {} has no address {gateway}", bridge.name));
         }

@@ -109,7 +109,9 @@ pub(super) fn not_a_bridge(link: &Link) -> Error {
 
 fn create_bridge(node: &mut Undo<'_, '_>, host: &Net, conf: &Conf) -> Result<Link> {
     let name = &conf.bridge;
-    let created = host.link().add(&link::Bridge { name, mac: Mac::random()?, mtu: conf.mtu() });
+    // One that someone deleted comes back with the address that its containers know.
+    let mac = node.recorded_mac(name).map_or_else(Mac::random, Ok)?;
+    let created = host.link().add(&link::Bridge { name, mac, mtu: conf.mtu() });
     match created {
         Ok(()) => {}
         // Another ADD was faster.

@@ -6,9 +6,9 @@ use chain::{
     Error, Result,
     result::{CniResult, IpConfig, Route as ResultRoute},
 };
-use nft_templates::{Element, Missing, Owner, Problem};
+use nft_templates::{Element, Missing, Owner};
 
-use super::{forwarding::key as forwarding_key, wanted_route};
+use super::{elements::is_later_ones, forwarding::key as forwarding_key, wanted_route};
 use crate::{
     net::{
         Net,
@@ -25,9 +25,12 @@ use crate::{
 pub(crate) struct Findings(Vec<String>);
 
 impl Findings {
-    /// Something that is not as it should be.
+    /// Something that is not as it should be; it is told once.
     pub(crate) fn add(&mut self, what: impl Into<String>) {
-        self.0.push(what.into());
+        let what = what.into();
+        if !self.0.contains(&what) {
+            self.0.push(what);
+        }
     }
 
     /// Compares a value.
@@ -75,8 +78,7 @@ impl Findings {
 
     /// A route by a device.
     pub(crate) fn route(&mut self, net: &Net, link: &Link, wanted: &Route) -> Result<()> {
-        let found = net.route().list(wanted.dst.addr().is_ipv6(), link.index, wanted.table)?;
-        if !found.iter().any(|found| is_same(wanted, found)) {
+        if !has_route(net, wanted)? {
             self.add(format!("there is no route {wanted} by {} in {}", link.name, net.place()));
         }
         Ok(())
@@ -89,9 +91,7 @@ impl Findings {
         elements: Vec<Element>,
         owner: &Owner,
     ) -> Result<()> {
-        for missing in missing(node, elements, owner)? {
-            self.add(missing.to_string());
-        }
+        self.0.extend(Missing::describe(&missing(node, elements, owner)?));
         Ok(())
     }
 
@@ -110,26 +110,21 @@ impl Findings {
         }
         let of_reference = reference::missing(reference, node.dirs())?;
         let is_reference = of_reference.is_some();
-        let own = || missing.iter().map(ToString::to_string).collect();
+        let own = || Missing::describe(&missing);
         of_reference.unwrap_or_else(own).into_iter().for_each(|one| self.add(one));
         Ok(is_reference)
     }
 
-    /// Elements of the ruleset that an interface plugin made. A delegate after it in the chain may have given an address
-    /// another policy of egress (snat): then that one counts.
+    /// Elements of the ruleset that an interface plugin made, but for those of later delegates (see [`is_later_ones`]).
     pub(crate) fn elements_or_later_ones(
         &mut self,
         node: &Node,
         elements: Vec<Element>,
         owner: &Owner,
     ) -> Result<()> {
-        for missing in missing(node, elements, owner)? {
-            let later = matches!(missing.element, Element::Egress { .. })
-                && missing.problem == Problem::OtherValue;
-            if !later {
-                self.add(missing.to_string());
-            }
-        }
+        let mut missing = missing(node, elements, owner)?;
+        missing.retain(|missing| !is_later_ones(missing));
+        self.0.extend(Missing::describe(&missing));
         Ok(())
     }
 
@@ -177,6 +172,12 @@ impl Findings {
 fn missing(node: &Node, elements: Vec<Element>, owner: &Owner) -> Result<Vec<Missing>> {
     let wanted: Vec<_> = elements.into_iter().map(|element| (element, owner.clone())).collect();
     Elements::check(node.dirs(), &wanted)
+}
+
+/// Whether a route is there.
+pub(super) fn has_route(net: &Net, wanted: &Route) -> Result<bool> {
+    let found = net.route().list(wanted.dst.addr().is_ipv6(), wanted.dev, wanted.table)?;
+    Ok(found.iter().any(|found| is_same(wanted, found)))
 }
 
 /// Whether a route of the kernel's is the one that was asked for: what was not asked for may be anything.

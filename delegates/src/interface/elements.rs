@@ -2,7 +2,7 @@
 
 use chain::{Attachment, Call, CniResult, History, PluginConf, Result};
 use ipnet::IpNet;
-use nft_templates::{Action, Element, Policy};
+use nft_templates::{Action, Element, Missing, Policy, Problem};
 
 use crate::node::{Node, owner};
 
@@ -17,6 +17,46 @@ pub(crate) fn masquerade(result: &CniResult) -> Vec<Element> {
             policy: Policy { excluded: excluded.clone(), action: Action::Masquerade },
         })
         .collect()
+}
+
+/// Whether what an interface plugin misses is no fault: a delegate after it in the chain may have given an address another
+/// policy of egress (snat), and then that one counts.
+pub(crate) fn is_later_ones(missing: &Missing) -> bool {
+    matches!(missing.element, Element::Egress { .. }) && missing.problem == Problem::OtherValue
+}
+
+/// Puts back the elements of an attachment that are not as they should be, and returns them.
+pub(crate) fn repair_elements(
+    attachment: &Attachment,
+    elements: Vec<Element>,
+    node: &mut Node,
+) -> Result<Vec<Element>> {
+    repair(attachment, elements, node, |_| false)
+}
+
+/// The same for those of an interface plugin (see [`is_later_ones`]).
+pub(crate) fn repair_elements_but_later_ones(
+    attachment: &Attachment,
+    elements: Vec<Element>,
+    node: &mut Node,
+) -> Result<Vec<Element>> {
+    repair(attachment, elements, node, is_later_ones)
+}
+
+fn repair(
+    attachment: &Attachment,
+    elements: Vec<Element>,
+    node: &mut Node,
+    passed_over: fn(&Missing) -> bool,
+) -> Result<Vec<Element>> {
+    let owner = owner(attachment);
+    let wanted: Vec<_> = elements.into_iter().map(|element| (element, owner.clone())).collect();
+    let mut missing = node.repair_ruleset(&wanted)?;
+    missing.retain(|missing| !passed_over(missing));
+    for missing in &missing {
+        node.elements().add(missing.element.clone(), &owner);
+    }
+    Ok(missing.into_iter().map(|missing| missing.element).collect())
 }
 
 /// Removes the elements of an attachment: those that the result names, or, where ADD was not finished, whatever is its.

@@ -12,6 +12,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
 use chain::{
     Attachment, Call, CniResult, Code, Dirs, Error, NetworkCall, Plugin, Result, result::IpConfig,
 };
@@ -20,7 +22,7 @@ use nix::unistd::{AccessFlags, access};
 use self::{
     config::{Config, data_dir},
     owner::Owner,
-    store::Store,
+    store::{Lease, Store},
 };
 use crate::Node;
 
@@ -43,6 +45,10 @@ impl Plugin<Node> for HostLocal {
 
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
         check(call, node.dirs())
+    }
+
+    fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        repair(call, node.dirs())
     }
 
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
@@ -89,33 +95,59 @@ fn check<N>(call: &Call<'_, N>, dirs: &Dirs) -> Result<()> {
     let config = Config::read(call.conf, &call.attachment.args)?;
     let owner = owner(call.attachment);
     let leases = config.data_dir.join(&call.conf.name);
-    let mut held = Vec::new();
-    if let Some(mut store) = Store::open_existing(dirs, &config.data_dir, &call.conf.name)? {
-        held = store.held_by(&owner)?.0;
-        if held.is_empty() {
-            held = store.held_by(&owner.without_ifname())?.0;
-        }
-    }
+    let held = match Store::open_existing(dirs, &config.data_dir, &call.conf.name)? {
+        Some(mut store) => held(&mut store, &owner)?,
+        None => Vec::new(),
+    };
     if held.is_empty() {
-        return Err(Error::internal(format!(
-            "host-local: {owner} has no lease in {}",
-            leases.display()
-        )));
+        return Err(Error::internal(format!("{owner} has no lease in {}", leases.display())));
     }
-    let ips = call.prev_result.map_or(&[][..], |result| &result.ips);
-    let expected = ips
-        .iter()
-        .map(|ip| ip.address.addr())
-        .filter(|address| config.sets.iter().any(|set| set.range_of(*address).is_some()));
-    for address in expected {
+    for address in expected(&config, call.prev_result) {
         if !held.contains(&address) {
             return Err(Error::internal(format!(
-                "host-local: {owner} has no lease for {address} of prevResult in {}",
+                "{owner} has no lease for {address} of prevResult in {}",
                 leases.display()
             )));
         }
     }
     Ok(())
+}
+
+/// The addresses of a result that are in the ranges.
+fn expected(config: &Config, result: Option<&CniResult>) -> Vec<IpAddr> {
+    let ips = result.map_or(&[][..], |result| &result.ips).iter().map(|ip| ip.address.addr());
+    ips.filter(|address| config.sets.iter().any(|set| set.range_of(*address).is_some())).collect()
+}
+
+/// Leases the addresses anew that the container uses, unless others have been given them meanwhile.
+fn repair<N>(call: &Call<'_, N>, dirs: &Dirs) -> Result<()> {
+    let config = Config::read(call.conf, &call.attachment.args)?;
+    let owner = owner(call.attachment);
+    let mut store = Store::open(dirs, &config.data_dir, &call.conf.name)?;
+    let held = held(&mut store, &owner)?;
+    let expected = expected(&config, call.prev_result);
+    let lost: Vec<_> = expected.iter().filter(|address| !held.contains(address)).collect();
+    for address in &lost {
+        if let Lease::Held(holder) = store.lease(**address)? {
+            return Err(Error::internal(format!(
+                "{owner} uses {address}, whose lease is {holder}'s by now: DEL one of the two, and ADD it again"
+            )));
+        }
+    }
+    if !lost.is_empty() {
+        // All in one go: so the index knows the boot of all of them.
+        store.release(&owner)?;
+        if let Some(taken) = store.lease_all(&owner, &[], &expected)? {
+            return Err(Error::internal(format!("{owner} uses {taken}, whose lease is damaged")));
+        }
+    }
+    Ok(())
+}
+
+/// What an attachment has; leases that name its container id alone (host-local before 0.7) where none names its interface.
+fn held(store: &mut Store, owner: &Owner) -> Result<Vec<IpAddr>> {
+    let (held, _) = store.held_by(owner)?;
+    if held.is_empty() { Ok(store.held_by(&owner.without_ifname())?.0) } else { Ok(held) }
 }
 
 /// Releases the leases of attachments that are gone, the reference plugin's among them.

@@ -10,7 +10,7 @@ use netlink_packet_netfilter::{
     },
 };
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use nft_templates::{IpFamily, Protocol};
+use nft_templates::{Element, IpFamily, Protocol};
 use nix::errno::Errno;
 use tokio::runtime::Runtime;
 
@@ -55,6 +55,24 @@ pub struct ConntrackFlush {
     /// The address that was asked for; absent: any address of the node, and none that is not: by its port alone this
     /// would cut everyone's DNS.
     pub destination: Option<IpAddr>,
+}
+
+impl ConntrackFlush {
+    /// What is to be forgotten when a port comes or goes. Without that, datagrams go on to where they went before;
+    /// streams end with the container, and begin anew.
+    pub fn of(element: &Element) -> Option<Self> {
+        match element {
+            Element::HostPort { protocol: Protocol::Udp, host_ip, host_port, to, .. } => {
+                Some(Self {
+                    family: IpFamily::of(to.ip()),
+                    protocol: Protocol::Udp,
+                    port: *host_port,
+                    destination: host_ip.filter(|ip| !ip.is_unspecified()),
+                })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The connection tracking of one namespace.

@@ -18,6 +18,8 @@ pub struct Elements {
     removed: Vec<(Key, Owner)>,
     /// Owners of whose elements nothing is known.
     purged: Vec<Owner>,
+    /// Whether a table has been made anew already.
+    restored: bool,
 }
 
 impl Elements {
@@ -62,7 +64,9 @@ impl Elements {
     /// Whether the kernel has an element of this owner's. One that has no nftables has none.
     pub fn has(dirs: &Dirs, element: &Element, owner: &Owner) -> bool {
         let missing = Self::check(dirs, &[(element.clone(), owner.clone())]);
-        missing.is_ok_and(|missing| missing.iter().all(|one| one.problem == Problem::Damaged))
+        missing.is_ok_and(|missing| {
+            missing.iter().all(|one| matches!(one.problem, Problem::Damaged(_)))
+        })
     }
 
     /// Compares elements with those in the kernel; what is returned is not as it should be.
@@ -71,6 +75,24 @@ impl Elements {
             return Ok(Vec::new());
         }
         open(dirs)?.check(wanted).map_err(into_error)
+    }
+
+    /// Puts back tables that others took away or damaged, with the elements of all living attachments, in one transaction
+    /// that is not put off. Returns those of `wanted` that are still not as they should be.
+    pub(super) fn repair(
+        &mut self,
+        dirs: &Dirs,
+        wanted: &[(Element, Owner)],
+    ) -> Result<Vec<Missing>> {
+        if Self::check(dirs, wanted)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut ruleset = open(dirs)?;
+        let records = dirs.clone();
+        ruleset.on_install(move || recorded::elements(&records));
+        let committed = ruleset.repair().map_err(into_error)?;
+        self.restored |= committed.installed || committed.upgraded;
+        ruleset.check(wanted).map_err(into_error)
     }
 
     /// All elements in the kernel, sorted. For people who look at a node: it lists whole maps.
@@ -148,10 +170,11 @@ impl Elements {
         look(&mut open(dirs)?.others()).map_err(into_error)
     }
 
-    pub(super) fn commit(&mut self, dirs: &Dirs) -> Result<()> {
-        let Self { transaction, removed, purged } = std::mem::take(self);
+    /// Returns whether a table was made anew, and with it the elements of other attachments.
+    pub(super) fn commit(&mut self, dirs: &Dirs) -> Result<bool> {
+        let Self { transaction, removed, purged, restored } = std::mem::take(self);
         if transaction.is_empty() && purged.is_empty() {
-            return Ok(());
+            return Ok(restored);
         }
         let opened = ruleset(dirs).and_then(|mut ruleset| {
             for owner in &purged {
@@ -161,9 +184,11 @@ impl Elements {
             Ok(ruleset)
         });
         let mut ruleset = match opened {
-            Ok(_) if transaction.is_empty() => return Ok(()),
+            Ok(_) if transaction.is_empty() => return Ok(restored),
             // A kernel without nf_tables holds nothing that could be left.
-            Err(nft_templates::Error::NoNfTables(_)) if transaction.is_empty() => return Ok(()),
+            Err(nft_templates::Error::NoNfTables(_)) if transaction.is_empty() => {
+                return Ok(restored);
+            }
             opened => opened.map_err(into_error)?,
         };
         let records = dirs.clone();
@@ -190,7 +215,7 @@ impl Elements {
         for (key, holder) in &committed.left {
             tracing::info!(%key, %holder, "left to the attachment that has it by now");
         }
-        Ok(())
+        Ok(restored || committed.installed || committed.upgraded)
     }
 }
 

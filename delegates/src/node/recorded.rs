@@ -5,10 +5,11 @@ use std::collections::{HashMap, hash_map::Entry};
 use chain::{
     Attachment, CniResult, Dirs, PluginConf, Result,
     record::{Record, Records, State},
+    result::Interface,
 };
 use nft_templates::{Element, Owner};
 
-use crate::{bridge, firewall, portmap, ptp, snat};
+use crate::{bridge, firewall, net::Mac, portmap, ptp, snat};
 
 /// How a plugin names its elements.
 type ElementsOf = fn(&PluginConf, &Attachment, &CniResult) -> Result<Vec<Element>>;
@@ -59,6 +60,15 @@ pub(super) fn elements(dirs: &Dirs) -> Vec<(Element, Owner)> {
         }
     }
     elements
+}
+
+/// The hardware address that living attachments know an interface of the node by: that of a bridge which comes back is the
+/// one in its containers' neighbour tables.
+pub(super) fn mac(dirs: &Dirs, ifname: &str) -> Option<Mac> {
+    living(dirs).iter().filter_map(|record| record.result.as_ref()).find_map(|result| {
+        let on_node = |one: &&Interface| one.name == ifname && one.sandbox.is_empty();
+        result.interfaces.iter().find(on_node).and_then(|one| one.mac.parse().ok())
+    })
 }
 
 fn owner_of(record: &Record) -> Owner {

@@ -110,7 +110,7 @@ impl Ruleset {
             // A table that lost rules takes elements as ever, and they serve nobody. A removal leaves it as it is.
             let damaged = match plan.adds.is_empty() {
                 true => BTreeSet::new(),
-                false => ruleset.damaged(&plan.families)?,
+                false => ruleset.damaged(&plan.families)?.into_keys().collect(),
             };
             if adds_only
                 && damaged.is_empty()

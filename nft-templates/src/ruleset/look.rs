@@ -48,6 +48,7 @@ impl Ruleset {
         let current =
             state.tables.iter().filter(|(_, found)| **found == Found::Current).map(|(f, _)| *f);
         let damaged = self.damaged(&current.collect())?;
+        let damaged = self.without_rules(&damaged)?;
         let policies = wanted.iter().filter_map(|(element, _)| stored::chain(element)).collect();
         let damaged_policies = self.damaged_policies(&policies)?;
         let mut missing: Vec<Missing> = Vec::new();
@@ -57,11 +58,16 @@ impl Ruleset {
                 _ if table == Some(&Found::Absent) => Problem::NoTable,
                 None => Problem::Absent,
                 Some(found) if element.key().is_shared() || found == entry => {
-                    let policy = matches!(&entry.value, Value::Goto(chain) if damaged_policies.contains(chain));
-                    if !policy && !damaged.contains(&entry.place.family) {
+                    let policy = match &entry.value {
+                        Value::Goto(chain) => damaged_policies.get(chain),
+                        _ => None,
+                    };
+                    let of_table = damaged.get(&entry.place.family).into_iter().flatten();
+                    let chains: Vec<_> = of_table.chain(policy).cloned().collect();
+                    if chains.is_empty() {
                         continue;
                     }
-                    Problem::Damaged
+                    Problem::Damaged(chains)
                 }
                 Some(found) if found.owner != entry.owner => {
                     Problem::OtherOwner(found.owner.clone())

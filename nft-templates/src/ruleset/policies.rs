@@ -31,7 +31,7 @@ impl Ruleset {
                 let generation = ruleset.generation()?;
                 let mut unused = Vec::new();
                 for (name, uses) in ruleset.policy_chains()? {
-                    if uses == ruleset.rules(&name)?.len() {
+                    if uses == ruleset.rules(Family::Inet, &name)?.len() {
                         unused.push(delete_chain(&name));
                     }
                 }
@@ -59,7 +59,9 @@ impl Ruleset {
             // The kernel counts a chain's own rules among its uses. A chain that many pods use needs no
             // closer look: policies of that many rules are not worth one at each removal.
             let uses = uses(&chain).unwrap_or(usize::MAX);
-            if uses - removed.min(&uses) <= 64 && uses == self.rules(name)?.len() + removed {
+            if uses - removed.min(&uses) <= 64
+                && uses == self.rules(Family::Inet, name)?.len() + removed
+            {
                 requests.push(delete_chain(name));
             }
         }
@@ -71,7 +73,7 @@ impl Ruleset {
         let mut copies = BTreeMap::new();
         for (name, _) in self.policy_chains()? {
             let mut requests = vec![new_chain(&name)];
-            for rule in self.rules(&name)? {
+            for rule in self.rules(Family::Inet, &name)? {
                 let keep = |attribute: &RuleAttribute| {
                     matches!(
                         attribute,
@@ -113,11 +115,11 @@ impl Ruleset {
     }
 
     /// A chain's rules. The kernel goes to this chain's directly: the cost does not grow with the ruleset.
-    pub(super) fn rules(&mut self, chain: &str) -> Result<Vec<RuleMessage>, Error> {
+    pub(super) fn rules(&mut self, family: Family, chain: &str) -> Result<Vec<RuleMessage>, Error> {
         let attributes =
             vec![RuleAttribute::Table(TABLE.into()), RuleAttribute::Chain(chain.into())];
         let message = NfTablesMessage::GetRule(RuleMessage { attributes });
-        let rules = self.connection.dump(&Request { family: Family::Inet, flags: 0, message })?;
+        let rules = self.connection.dump(&Request { family, flags: 0, message })?;
         let rules = rules.into_iter().filter_map(|message| match message {
             NfTablesMessage::NewRule(rule) => Some(rule),
             _ => None,

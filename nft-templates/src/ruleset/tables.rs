@@ -17,7 +17,7 @@ use crate::{
     error::Error,
     netlink::{Outcome, Request},
     stored::{Entry, Family, TABLE},
-    templates,
+    templates::{self, Made},
     transaction::Committed,
 };
 
@@ -39,11 +39,11 @@ impl Ruleset {
                 let mut damaged = ruleset.damaged(&families)?;
                 let recorded = ruleset.on_record();
                 if !ruleset.damaged_policies(&recorded.policies)?.is_empty() {
-                    damaged.insert(Family::Inet);
+                    damaged.entry(Family::Inet).or_default();
                 }
                 for family in &families {
                     match change.state.tables.get(family) {
-                        Some(Found::Current) if !damaged.contains(family) => {}
+                        Some(Found::Current) if !damaged.contains_key(family) => {}
                         Some(Found::Current | Found::Other) => {
                             ruleset.upgrade(*family, &Plan::default(), &mut change)?;
                         }
@@ -63,25 +63,42 @@ impl Ruleset {
         })
     }
 
-    /// The tables of which chains are gone or have another number of rules than they were made with. Each chain
-    /// is asked for by name, which does not grow with what the node holds.
+    /// The tables of which chains are gone or are used another number of times than they were made with, and these chains.
+    /// Each is asked for by name, which does not grow with what the node holds. A chain that a rule leads to is used less
+    /// where that rule is gone, too: see [`Self::without_rules`].
     pub(super) fn damaged(
         &mut self,
         families: &BTreeSet<Family>,
-    ) -> Result<BTreeSet<Family>, Error> {
-        let mut wanted = Vec::new();
+    ) -> Result<BTreeMap<Family, Vec<Made>>, Error> {
+        let mut damaged: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for family in families {
-            let chains = templates::chain_uses(*family)?;
-            wanted.extend(chains.into_iter().map(|(name, uses)| (*family, name, uses)));
+            let made = templates::chains(*family)?;
+            let requests: Vec<_> =
+                made.iter().map(|chain| get_chain(*family, &chain.name)).collect();
+            for (made, answer) in made.into_iter().zip(self.connection.get(&requests)?) {
+                match answer {
+                    Ok(NfTablesMessage::NewChain(chain)) if uses(&chain) == Some(made.uses) => {}
+                    _ => damaged.entry(*family).or_default().push(made),
+                }
+            }
         }
-        let requests: Vec<_> =
-            wanted.iter().map(|(family, name, _)| get_chain(*family, name)).collect();
-        let answers = self.connection.get(&requests)?;
-        let damaged = wanted.iter().zip(answers).filter(|((_, _, wanted), answer)| match answer {
-            Ok(NfTablesMessage::NewChain(chain)) => uses(chain) != Some(*wanted),
-            _ => true,
-        });
-        Ok(damaged.map(|((family, _, _), _)| *family).collect())
+        Ok(damaged)
+    }
+
+    /// Of damaged chains the names of those that have lost rules of their own.
+    pub(super) fn without_rules(
+        &mut self,
+        damaged: &BTreeMap<Family, Vec<Made>>,
+    ) -> Result<BTreeMap<Family, Vec<String>>, Error> {
+        let mut lost: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (family, chains) in damaged {
+            for chain in chains {
+                if self.rules(*family, &chain.name)?.len() != chain.rules {
+                    lost.entry(*family).or_default().push(chain.name.clone());
+                }
+            }
+        }
+        Ok(lost)
     }
 
     /// Makes a table that is not there, with all elements that are on record for it.
@@ -161,7 +178,7 @@ impl Ruleset {
             let is_rule =
                 |request: &&Request| matches!(request.message, NfTablesMessage::NewRule(_));
             let made_with = templates::install_policy(text)?.iter().filter(is_rule).count();
-            if matches!(chain, Some(Ok(_))) && self.rules(name)?.len() != made_with {
+            if matches!(chain, Some(Ok(_))) && self.rules(Family::Inet, name)?.len() != made_with {
                 damaged.insert(name.clone());
             }
         }
