@@ -1,6 +1,10 @@
 //! What can go wrong with the kernel's network configuration.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chain::Code;
 use netlink_packet_core::{ErrorMessage, NlasIterator};
@@ -66,6 +70,23 @@ impl std::fmt::Display for Refusal {
     }
 }
 
+/// Whether a sysctl is missing since the kernel runs without IPv6 (`ipv6.disable=1`, or not built in).
+fn lacks_ipv6(key: &str, error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        && key.starts_with("net/ipv6/")
+        && !Path::new("/proc/sys/net/ipv6/conf").exists()
+}
+
+fn sysctl_way_out(key: &str, error: &io::Error) -> &'static str {
+    match error.kind() {
+        _ if lacks_ipv6(key, error) => {
+            "; this kernel runs without IPv6: take its ranges out of the configuration, or boot with it"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; mount /proc/sys so that it can be written",
+        _ => "",
+    }
+}
+
 fn errno_name(errno: Errno) -> String {
     format!("{errno:?}")
 }
@@ -128,7 +149,10 @@ pub enum NetError {
         error: io::Error,
     },
     /// A sysctl that cannot be written.
-    #[error("cannot write {value:?} to /proc/sys/{key} in {place}: {error}")]
+    #[error(
+        "cannot write {value:?} to /proc/sys/{key} in {place}: {error}{}",
+        sysctl_way_out(key, error)
+    )]
     Sysctl {
         /// With slashes, as below /proc/sys.
         key: String,
@@ -178,6 +202,7 @@ impl From<NetError> for chain::Error {
             NetError::NotANetns { .. } | NetError::OwnNetns { .. } | NetError::Enter { .. } => {
                 Code::InvalidNetNs
             }
+            NetError::Sysctl { key, error, .. } if lacks_ipv6(key, error) => Code::UnsupportedField,
             NetError::Socket(_) | NetError::Runtime(_) | NetError::Sysctl { .. } => Code::Io,
             NetError::Timeout { .. } => Code::TryAgain,
             NetError::Kernel { .. } | NetError::NoSuchLink { .. } | NetError::Duplicate { .. } => {
