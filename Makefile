@@ -17,7 +17,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint build install uninstall packages nextest clean
+.PHONY: help demo test kills bench lint build install uninstall packages nextest clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,9 +25,13 @@ help: ## List the targets
 demo: packages build ## Try the full chain in a throw-away namespace (needs root)
 	$(SUDO) $(BINARY) try $(CONFLIST)
 
-test: packages nextest lint ## Everything that must hold: rustfmt, clippy, all tests (needs root)
+test: packages nextest lint ## Everything that must hold: rustfmt, clippy, all tests, kills (needs root)
 	$(CARGO) nextest run --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
+	$(MAKE) kills
+
+kills: packages nextest ## Kill every verb at each of its system calls; the tests alone try some (needs root)
+	KILL_EVERY=1 $(CARGO) nextest run --locked --test kills --success-output final
 
 bench: packages ## Time the full chain beside the Go reference plugins, in one run (needs root)
 	$(CARGO) bench --locked --bench chain

@@ -3,9 +3,9 @@
 
 use std::{path::Path, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testnode::conf::{bandwidth, bridge, conflist, port_and_rates, portmap};
-use testnode::{Catena, Node, PluginOutput, Shared, Snapshot, assert_same};
+use testnode::{Catena, Node, PluginOutput, Scripts, Shared, Snapshot, assert_same};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 
@@ -106,6 +106,44 @@ fn a_container_that_is_being_attached_is_waited_for_with_an_end() {
     assert_same(&before, &node.snapshot(), &Shared::none());
     drop(holder);
     catena.del(&chain(), &c1);
+}
+
+#[test]
+fn a_catena_that_is_stopped_in_the_middle_is_named_and_what_it_did_is_undone() {
+    let node = Node::new();
+    let (c1, c2) = (node.container("c1"), node.container("c2"));
+    let scripts = Scripts::new(&node);
+    // It stops who runs it, once.
+    scripts.plugin("stop", "[ $CNI_COMMAND != ADD ] || kill -STOP $PPID; printf %s \"$prev\"");
+    let mut list = chain();
+    list["plugins"].as_array_mut().unwrap().push(json!({ "type": "stop" }));
+    let catena = catena(&node).cni_path(scripts.dir());
+    catena.add(&chain(), &c2);
+    catena.del(&chain(), &c2);
+    let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
+    let file = node.json_file("stop.conflist", &list).display().to_string();
+    let netns = c1.path().display().to_string();
+    let mut stopped = catena.cmd(["add", &file, &netns]).spawn(node.dir("run").join("stopped.log"));
+    let status = format!("/proc/{}/status", stopped.pid());
+    testnode::until("catena is stopped", Duration::from_secs(10), || {
+        std::fs::read_to_string(&status).unwrap().contains("State:\tT").then_some(())
+    });
+
+    let output = PluginOutput::from(catena.try_del(&list, c1.path()));
+    assert_eq!(output.error_code(), 11, "{output}");
+    let text = output.error_text();
+    let who = format!("held by process {} ({CATENA} add ", stopped.pid());
+    assert!(text.contains("lock /run/catena/locks/") && text.contains(&who), "{who}\n{text}");
+    // It has the lock of its attachment alone.
+    let other = catena.clone().cap_args(&port_and_rates(8081));
+    other.add(&chain(), &c2);
+    other.check(&chain(), &c2);
+    other.del(&chain(), &c2);
+
+    stopped.kill();
+    catena.del(&list, &c1);
+    assert_same(&before, &node.snapshot(), &shared());
+    assert_same(&inside, &Snapshot::of(&c1), &Shared::none().device("lo"));
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod boot;
 mod journal;
 mod lock;
 mod store;
+mod sweep;
 #[cfg(test)]
 mod tests;
 

@@ -61,7 +61,7 @@ impl<N: Node> Executor<'_, N> {
     ) -> Result<bool> {
         let Some(mut record) = self.records.read(key)? else {
             // A process may have been killed before its record had its name.
-            self.records.remove(key)?;
+            self.records.remove_unborn(key)?;
             return Ok(false);
         };
         record.take_begun();

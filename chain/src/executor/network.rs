@@ -42,7 +42,7 @@ impl<N: Node> Executor<'_, N> {
     }
 
     /// The part of GC that needs no plugin's own knowledge: DELs each recorded attachment of the network that is not
-    /// valid. What has no record, such as a lease of another implementation's, is not looked at.
+    /// valid, and sweeps up what killed processes left of records. What has no record, such as a lease of another implementation's, is not looked at.
     pub fn gc_records(
         &self,
         network: &str,
@@ -77,6 +77,7 @@ impl<N: Node> Executor<'_, N> {
                 errors.push(error.context(stale));
             });
         }
+        self.records.sweep(network).unwrap_or_else(|error| errors.push(error));
         Error::join(errors).map_or(Ok(()), Err)
     }
 

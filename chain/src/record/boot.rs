@@ -40,12 +40,21 @@ impl Dirs {
         let draft = self.run.join(format!(".boot.{}", read(Path::new(UUID))?.trim()));
         fs::write(&draft, mark).map_err(|error| at(&draft, &error))?;
         let linked = fs::hard_link(&draft, marker);
-        // A draft that stays is on tmpfs.
         let _ = fs::remove_file(&draft);
         match linked {
+            // Somebody has swept the draft away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.mark(marker, mark),
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(at(marker, &error)),
             _ => Ok(()),
         }
+    }
+
+    /// Removes drafts of the marker, which processes have left that were killed.
+    pub(super) fn sweep_marks(&self) -> Result<()> {
+        for name in store::names(&self.run)?.iter().filter(|name| name.starts_with(".boot.")) {
+            store::remove_file(&self.run.join(name))?;
+        }
+        Ok(())
     }
 
     /// Makes a marker that somebody has damaged anew. With another mark all leases and attachments would count as

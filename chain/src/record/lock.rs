@@ -34,33 +34,43 @@ impl Records {
     /// Errors (7): the caller has it itself. That is a chain which contains itself. (11): another process still has it
     /// after [`Dirs::lock_wait`](crate::Dirs).
     pub fn lock(&self, key: &Key) -> Result<Lock> {
+        let path = self.lock_of(&self.path(key));
+        refuse_own(&path, key)?;
         let longest = self.dirs().lock_wait;
-        self.acquire(key, |file, path| lock::exclusive(file, path, longest).map(|()| true))
+        self.acquire(path, |file, path| lock::exclusive(file, path, longest).map(|()| true))
             .map(|lock| lock.expect("waiting ends with the lock or an error"))
     }
 
     /// Locks a record; `None` where an ADD or DEL of it is at work.
     pub fn try_lock(&self, key: &Key) -> Result<Option<Lock>> {
-        self.acquire(key, |file, _| match file.try_lock() {
+        let path = self.lock_of(&self.path(key));
+        refuse_own(&path, key)?;
+        self.try_acquire(path)
+    }
+
+    /// Takes a lock by its file; `None` where somebody has it, be it this thread.
+    pub(super) fn try_acquire(&self, path: PathBuf) -> Result<Option<Lock>> {
+        self.acquire(path, |file, _| match file.try_lock() {
             Ok(()) => Ok(true),
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Error(error)) => Err(error),
         })
     }
 
+    /// The file of the lock for a record's file. It is known from the names alone, so that what a killed process has left
+    /// of a record can be locked, too.
+    pub(super) fn lock_of(&self, record: &Path) -> PathBuf {
+        let names = [record.parent().and_then(Path::file_name), record.file_name()];
+        let names = names.map(|name| name.unwrap_or_default().to_string_lossy());
+        self.locks_dir().join(store::hex(&names.join("/")))
+    }
+
     fn acquire(
         &self,
-        key: &Key,
+        path: PathBuf,
         take: impl Fn(&File, &Path) -> io::Result<bool>,
     ) -> Result<Option<Lock>> {
         let dir = self.locks_dir();
-        let path = dir.join(key.digest());
-        if HELD.with_borrow(|held| held.contains(&path)) {
-            return Err(Error::config(format!(
-                "network {} contains itself: container {} is being attached to it or detached right here ({})",
-                key.network, key.container_id, key.scope
-            )));
-        }
         let failed = |error: io::Error| lock::failed(&path, &error);
         let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         loop {
@@ -87,6 +97,17 @@ impl Records {
             }
         }
     }
+}
+
+/// A chain that comes to its own record once more is inside itself.
+fn refuse_own(path: &Path, key: &Key) -> Result<()> {
+    if HELD.with_borrow(|held| held.contains(path)) {
+        return Err(Error::config(format!(
+            "network {} contains itself: container {} is being attached to it or detached right here ({})",
+            key.network, key.container_id, key.scope
+        )));
+    }
+    Ok(())
 }
 
 impl Lock {

@@ -53,15 +53,8 @@ impl Records {
     /// Removes a record; it need not be there. It is not synced: a record that a power cut brings back is one more DEL.
     pub fn remove(&self, key: &Key) -> Result<()> {
         let path = self.path(key);
-        for path in [draft(&path), path] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(at(&path, &error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        remove_file(&draft(&path))?;
+        remove_file(&path)
     }
 
     /// All records of a network, of all scopes, sorted by file name.
@@ -114,11 +107,11 @@ impl Records {
         Ok(files.iter().filter_map(|file| self.tolerant(&dir.join(file))).collect())
     }
 
-    fn attachments_dir(&self) -> PathBuf {
+    pub(super) fn attachments_dir(&self) -> PathBuf {
         self.dirs.state.join("attachments")
     }
 
-    fn network_dir(&self, network: &str) -> PathBuf {
+    pub(super) fn network_dir(&self, network: &str) -> PathBuf {
         self.attachments_dir().join(short(network, 200))
     }
 
@@ -170,12 +163,6 @@ impl Key {
     fn file_name(&self) -> String {
         format!("{}:{}.json", stem(&self.container_id, &self.ifname), short(&self.scope, 80))
     }
-
-    /// A name of fixed length for the whole key.
-    pub(super) fn digest(&self) -> String {
-        let parts = [&self.network, &self.container_id, &self.ifname, &self.scope];
-        hex(&parts.map(String::as_str).join("\0"))
-    }
 }
 
 fn stem(container_id: &str, ifname: &str) -> String {
@@ -201,12 +188,17 @@ pub(super) fn draft(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.new"))
 }
 
-fn is_record(name: &str) -> bool {
+/// The name of the record that a draft of this name is for, if it is a draft's.
+pub(super) fn record_of_draft(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(".new").filter(|name| is_record(name))
+}
+
+pub(super) fn is_record(name: &str) -> bool {
     !name.starts_with('.') && name.ends_with(".json")
 }
 
 /// The names in a folder; none where there is no such folder. Names that are not text are nobody's records.
-fn names(dir: &Path) -> Result<Vec<String>> {
+pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error)
@@ -235,6 +227,14 @@ pub(super) fn create_dirs(dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes a file; it need not be there.
+pub(super) fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path, &error)),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn sync_dir(dir: &Path) -> Result<()> {

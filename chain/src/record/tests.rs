@@ -283,3 +283,33 @@ proptest! {
         prop_assert!(path(a).file_name().unwrap().len() <= 240);
     }
 }
+
+#[test]
+fn what_killed_processes_left_of_records_is_swept_but_for_what_is_at_work() {
+    let (dir, records) = records();
+    let [kept, dead, busy] =
+        ["kept", "dead", "busy"].map(|id| record("net", id, "eth0", "conflist"));
+    records.write(&kept).unwrap();
+    drop(records.lock(&kept.key()).unwrap());
+    let drafts = [&dead, &busy].map(|record| store::draft(&records.path(&record.key())));
+    for draft in &drafts {
+        fs::write(draft, "").unwrap();
+    }
+    // Of another network, and of none: an ADD that was killed before it had written anything.
+    drop(records.lock(&record("other", "c1", "eth0", "conflist").key()).unwrap());
+    drop(records.lock(&dead.key()).unwrap());
+    let mark = dir.path().join("run/.boot.x");
+    fs::write(&mark, "").unwrap();
+    let at_work = records.lock(&busy.key()).unwrap();
+
+    records.sweep("net").unwrap();
+    assert_eq!(drafts.map(|draft| draft.exists()), [false, true]);
+    assert!(!mark.exists());
+    let locks = || fs::read_dir(dir.path().join("run/locks")).unwrap().count();
+    assert_eq!(locks(), 2, "those of what is kept, and of what is at work");
+    assert_eq!(records.list("net").unwrap(), [kept]);
+
+    drop(at_work);
+    records.sweep("net").unwrap();
+    assert_eq!(locks(), 1);
+}

@@ -15,7 +15,8 @@ mod tests;
 use std::net::IpAddr;
 
 use chain::{
-    Attachment, Call, CniResult, Code, Dirs, Error, NetworkCall, Plugin, Result, result::IpConfig,
+    Attachment, Call, CniResult, Code, Dirs, Error, NetworkCall, Plugin, Records, Result,
+    result::IpConfig,
 };
 use nix::unistd::{AccessFlags, access};
 
@@ -150,7 +151,8 @@ fn held(store: &mut Store, owner: &Owner) -> Result<Vec<IpAddr>> {
     if held.is_empty() { Ok(store.held_by(&owner.without_ifname())?.0) } else { Ok(held) }
 }
 
-/// Releases the leases of attachments that are gone, the reference plugin's among them.
+/// Releases the leases of attachments that are gone, the reference plugin's among them. One that is on record is not gone:
+/// its record's DEL releases its leases. It may just be added by a process beside this one.
 fn gc<N>(call: &NetworkCall<'_, N>, dirs: &Dirs) -> Result<()> {
     let data_dir = data_dir(call.conf);
     let Some(mut store) = Store::open_existing(dirs, &data_dir, &call.conf.name)? else {
@@ -160,12 +162,34 @@ fn gc<N>(call: &NetworkCall<'_, N>, dirs: &Dirs) -> Result<()> {
         call.valid.iter().any(|valid| {
             valid.container_id == owner.container_id
                 && (owner.ifname.is_empty() || valid.ifname == owner.ifname)
-        })
+        }) || is_recorded(dirs, &call.conf.name, owner)
     })?;
     for (owner, address) in released {
         tracing::info!(%owner, %address, "lease released: its attachment is not valid any more");
     }
     Ok(())
+}
+
+/// Whether the attachment has a record, of this network or of one that has its addresses through this one's list. Leases
+/// are made after records, so this is to be asked under the lock of the leases. Where it cannot be told, it has.
+fn is_recorded(dirs: &Dirs, network: &str, owner: &Owner) -> bool {
+    let records = Records::open(dirs);
+    let recorded = || -> Result<bool> {
+        for of in records.networks()? {
+            let found = records.find(&of, &owner.container_id, &owner.ifname)?;
+            let mut delegates = found.iter().flat_map(|record| &record.delegates);
+            if delegates
+                .any(|delegate| delegate.conf.get("name").is_some_and(|name| name == network))
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    recorded().unwrap_or_else(|error| {
+        tracing::warn!(%owner, %error, "its leases are kept: the records cannot be read");
+        true
+    })
 }
 
 /// ADD can be served where leases can be written and each range set has an address to give.

@@ -99,12 +99,7 @@ impl Run {
             child.wait_with_output()
         });
         let output = output.unwrap_or_else(|e| panic!("waiting for `{}`: {e}", self.line));
-        Output {
-            line: self.line,
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        self.into_output(output.status, &output.stdout, &output.stderr)
     }
 
     /// Starts the process and leaves it running until the handle is dropped. Its standard output
@@ -119,7 +114,24 @@ impl Run {
         Background { child, line: self.line, log }
     }
 
-    fn spawn_child(&mut self) -> Child {
+    pub(crate) fn command_mut(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    pub(crate) fn line(&self) -> &str {
+        &self.line
+    }
+
+    pub(crate) fn into_output(self, status: ExitStatus, stdout: &[u8], stderr: &[u8]) -> Output {
+        Output {
+            line: self.line,
+            status,
+            stdout: String::from_utf8_lossy(stdout).into_owned(),
+            stderr: String::from_utf8_lossy(stderr).into_owned(),
+        }
+    }
+
+    pub(crate) fn spawn_child(&mut self) -> Child {
         self.command.spawn().unwrap_or_else(|e| {
             panic!("starting `{}`: {e}; tests/install-packages.sh installs the tools", self.line)
         })

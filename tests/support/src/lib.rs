@@ -24,6 +24,7 @@
 mod catena;
 pub mod conf;
 mod exec;
+mod killed;
 mod monitor;
 mod mounts;
 mod neighbour;

@@ -195,7 +195,7 @@ impl Index {
             return self.remove(&owner);
         }
         let path = self.dir.join(owner.file_name());
-        let aside = self.dir.join(".new");
+        let aside = self.aside();
         let text = serde_json::to_vec(entry).expect("an entry has only strings and addresses");
         let write = || -> io::Result<()> {
             files::create(&aside)?.write_all(&text)?;
@@ -210,12 +210,26 @@ impl Index {
         write().map_err(Error::io("write", &path))
     }
 
-    /// Removes the entry of an owner.
+    /// Removes the entry of an owner, and what a killed process has left of one.
     pub fn remove(&self, owner: &Owner) -> Result<(), Error> {
-        let path = self.dir.join(owner.file_name());
-        match fs::remove_file(&path) {
+        self.remove_file(&self.dir.join(owner.file_name()))?;
+        self.remove_aside()
+    }
+
+    /// Removes an entry that never got its name, because the process was killed.
+    pub fn remove_aside(&self) -> Result<(), Error> {
+        self.remove_file(&self.aside())
+    }
+
+    /// Where an entry is written before it gets its name.
+    fn aside(&self) -> PathBuf {
+        self.dir.join(".new")
+    }
+
+    fn remove_file(&self, path: &Path) -> Result<(), Error> {
+        match fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io("remove", &path)(error))
+                Err(Error::io("remove", path)(error))
             }
             _ => Ok(()),
         }

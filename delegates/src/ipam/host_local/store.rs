@@ -249,6 +249,7 @@ impl Store {
             released.extend(addresses.into_iter().map(|address| (owner.clone(), address)));
         }
         self.reclaim_damaged()?;
+        self.index.remove_aside()?;
         Ok(released)
     }
 
@@ -422,7 +423,10 @@ impl Store {
     }
 
     fn release_exactly(&mut self, owner: &Owner) -> Result<Vec<IpAddr>, Error> {
-        let Some(entry) = self.entry(owner)? else { return Ok(Vec::new()) };
+        let Some(entry) = self.entry(owner)? else {
+            self.index.remove_aside()?;
+            return Ok(Vec::new());
+        };
         let mut released = Vec::new();
         for &address in &entry.addresses {
             match self.lease_of(address, owner)? {
