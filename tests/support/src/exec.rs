@@ -87,7 +87,7 @@ impl Run {
         self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.spawn_child();
         let stdin = child.stdin.take();
-        let bytes = std::mem::take(&mut self.stdin);
+        let bytes = self.take_stdin();
         let output = thread::scope(|scope| {
             // Written beside reading: a process may answer before it has read everything.
             scope.spawn(move || {
@@ -112,6 +112,10 @@ impl Run {
         self.command.stdin(Stdio::null()).stdout(out).stderr(err);
         let child = self.spawn_child();
         Background { child, line: self.line, log }
+    }
+
+    pub(crate) fn take_stdin(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.stdin)
     }
 
     pub(crate) fn command_mut(&mut self) -> &mut Command {

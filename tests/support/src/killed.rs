@@ -1,7 +1,7 @@
 //! Killing a process at one of its system calls.
 #![allow(unsafe_code, reason = "CommandExt::pre_exec is unsafe; the hook makes one system call")]
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{ExitStatus, Stdio};
 
@@ -21,16 +21,20 @@ impl Run {
     /// (`strace -f -e inject=all:signal=KILL:when=N` counts each thread's calls by themselves, so that a thread that
     /// makes few calls is never killed at any of them.)
     ///
-    /// The process has no standard input, and may write no more than a pipe holds. Nothing else that the calling thread
+    /// The process may read and write no more than a pipe holds. Nothing else that the calling thread
     /// has started may end meanwhile.
     pub fn killed_at(mut self, point: usize) -> Option<Output> {
+        let input = self.take_stdin();
         let command = self.command_mut();
         die_with_this_thread(command);
         // SAFETY: between fork and exec this makes one system call, ptrace(2).
         unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         #[allow(clippy::zombie_processes, reason = "it is waited for as a tracer does")]
         let mut child = self.spawn_child();
+        if let Some(mut pipe) = child.stdin.take() {
+            pipe.write_all(&input).unwrap_or_else(|e| panic!("`{}`: {e}", self.line()));
+        }
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let leader = Pid::from_raw(child.id().cast_signed());
         let status = follow(leader, point)
