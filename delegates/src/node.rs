@@ -165,7 +165,11 @@ impl Node {
         let conntrack = Conntrack::host(&self.runtime()?)?;
         let host = self.host()?;
         for flush in &flushes {
-            conntrack.flush(flush, &host)?;
+            // A port of one address goes before that of all addresses, which these connections never were to.
+            let spared = |addresses: &[_]| {
+                Elements::own_ports(&self.dirs, flush.protocol, flush.port, addresses)
+            };
+            conntrack.flush(flush, &host, spared)?;
             tracing::debug!(?flush, "tracked connections forgotten");
         }
         Ok(())

@@ -95,24 +95,32 @@ impl Conntrack {
         Ok(Self { socket: opened.driven_by(runtime) })
     }
 
-    /// Deletes the entries. `host` tells which addresses are the node's own.
+    /// Deletes the entries. `host` tells which addresses are the node's own, and `spared` which of those that it is asked
+    /// about are left out where no address is named.
     ///
     /// A kernel without connection tracking has none.
-    pub fn flush(&self, flush: &ConntrackFlush, host: &Net) -> Result<()> {
+    pub fn flush(
+        &self,
+        flush: &ConntrackFlush,
+        host: &Net,
+        spared: impl Fn(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
+    ) -> chain::Result<()> {
         if matches!(sysctl::read_host(COUNT).as_deref(), None | Some("0")) {
             return Ok(());
         }
         // The kernel's filter by an IPv6 address deletes what has another one (seen with Linux 6.18).
         if flush.family == IpFamily::V4 {
             let destinations = match flush.destination {
-                Some(destination) => vec![destination],
-                None => host.addr().all(false)?.iter().map(|address| address.net.addr()).collect(),
+                Some(destination) => Some(vec![destination]),
+                None => own_addresses(host, &spared)?,
             };
-            if destinations.len() <= MOST_ADDRESSES && self.delete_all(flush, &destinations)? {
+            if let Some(destinations) = destinations
+                && self.delete_all(flush, &destinations)?
+            {
                 return Ok(());
             }
         }
-        self.list_and_delete(flush, host)
+        self.list_and_delete(flush, host, spared)
     }
 
     /// Deletes the entries of these destinations; false where the kernel cannot do that (before Linux 6.9).
@@ -137,7 +145,12 @@ impl Conntrack {
     }
 
     /// The same with any kernel: lists the entries of the port, and deletes those that are meant.
-    fn list_and_delete(&self, flush: &ConntrackFlush, host: &Net) -> Result<()> {
+    fn list_and_delete(
+        &self,
+        flush: &ConntrackFlush,
+        host: &Net,
+        spared: impl Fn(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
+    ) -> chain::Result<()> {
         let family = family(flush);
         let entries = match self
             .socket
@@ -145,24 +158,33 @@ impl Conntrack {
         {
             Ok(entries) => entries,
             Err(refusal) if refusal.errno == Errno::EOPNOTSUPP => return Ok(()),
-            Err(refusal) => return Err(refusal.on("list tracked connections")),
+            Err(refusal) => return Err(refusal.on("list tracked connections").into()),
         };
+        let mut found = Vec::new();
         for entry in &entries {
             let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = &entry.inner
             else {
                 continue;
             };
             let Some(original) = Original::of(attributes) else { continue };
-            if original.protocol != flush.protocol.number() || original.port != flush.port {
-                continue;
+            if original.protocol == flush.protocol.number() && original.port == flush.port {
+                found.push((original.destination, attributes));
             }
-            let meant = match flush.destination {
-                Some(destination) => destination == original.destination,
-                None => host.route().is_local(original.destination)?,
-            };
-            if meant {
-                self.delete(family, attributes)?;
+        }
+        let meant = match flush.destination {
+            Some(destination) => vec![destination],
+            None => {
+                let mut local = Vec::new();
+                for destination in found.iter().map(|(destination, _)| *destination) {
+                    if !local.contains(&destination) && host.route().is_local(destination)? {
+                        local.push(destination);
+                    }
+                }
+                but(local, &spared)?
             }
+        };
+        for (_, attributes) in found.iter().filter(|(destination, _)| meant.contains(destination)) {
+            self.delete(family, attributes)?;
         }
         Ok(())
     }
@@ -189,6 +211,26 @@ impl Conntrack {
             Err(refusal) => Err(refusal.on("delete a tracked connection")),
         }
     }
+}
+
+/// The node's IPv4 addresses, but for those that are spared; `None` where they are too many to be asked about one by one.
+fn own_addresses(
+    host: &Net,
+    spared: &impl Fn(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
+) -> chain::Result<Option<Vec<IpAddr>>> {
+    let addresses: Vec<_> =
+        host.addr().all(false)?.iter().map(|address| address.net.addr()).collect();
+    if addresses.len() > MOST_ADDRESSES { Ok(None) } else { but(addresses, spared).map(Some) }
+}
+
+/// Addresses without those that are spared.
+fn but(
+    mut addresses: Vec<IpAddr>,
+    spared: &impl Fn(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
+) -> chain::Result<Vec<IpAddr>> {
+    let spared = spared(&addresses)?;
+    addresses.retain(|address| !spared.contains(address));
+    Ok(addresses)
 }
 
 fn message(family: NetfilterProtoFamily, message: ConntrackMessage) -> NetfilterMessage {

@@ -1,10 +1,11 @@
 //! The run's changes to the nftables ruleset.
 
-use std::{collections::HashSet, io::ErrorKind, path::Path};
+use std::{collections::HashSet, io::ErrorKind, net::IpAddr, path::Path};
 
 use chain::{Code, Dirs, Error, Result, record::Record};
 use nft_templates::{
-    Conflict, Element, Gap, Held, Key, Missing, Owner, Problem, Resolution, Ruleset, Transaction,
+    Conflict, Element, Gap, Held, Key, Missing, Owner, Problem, Protocol, Resolution, Ruleset,
+    Transaction,
     others::{Others, Removal},
 };
 
@@ -93,6 +94,29 @@ impl Elements {
         let committed = ruleset.repair().map_err(into_error)?;
         self.restored |= committed.installed || committed.upgraded;
         ruleset.check(wanted).map_err(into_error)
+    }
+
+    /// Those of these addresses of the node of which a port leads somewhere of its own, whoever has it.
+    pub(super) fn own_ports(
+        dirs: &Dirs,
+        protocol: Protocol,
+        host_port: u16,
+        addresses: &[IpAddr],
+    ) -> Result<Vec<IpAddr>> {
+        let keys: Vec<_> = addresses
+            .iter()
+            .map(|host_ip| Key::HostPort { protocol, host_ip: *host_ip, host_port })
+            .collect();
+        let held = match ruleset(dirs).and_then(|mut rules| rules.held_of(&keys)) {
+            Err(nft_templates::Error::NoNfTables(_)) => Vec::new(),
+            held => held.map_err(into_error)?,
+        };
+        Ok(addresses
+            .iter()
+            .zip(&keys)
+            .filter(|(_, key)| held.contains(key))
+            .map(|(ip, _)| *ip)
+            .collect())
     }
 
     /// All elements in the kernel, sorted. For people who look at a node: it lists whole maps.

@@ -83,6 +83,25 @@ impl Ruleset {
         Ok(missing)
     }
 
+    /// Those of these keys that anybody holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::check`].
+    pub fn held_of(&mut self, keys: &[Key]) -> Result<Vec<Key>, Error> {
+        let places: Vec<_> = keys.iter().map(stored::places).collect();
+        let families = places.iter().flatten().map(|place| place.family).collect();
+        let state = self.read(&families, places.iter().flatten(), std::iter::empty())?;
+        let held =
+            |places: &[stored::Place]| places.iter().any(|place| state.entries.contains_key(place));
+        Ok(keys
+            .iter()
+            .zip(&places)
+            .filter(|(_, of)| held(of))
+            .map(|(key, _)| key.clone())
+            .collect())
+    }
+
     /// Everything that any attachment holds; shared elements are left out. A dump: for garbage collection and
     /// after a crash, not for the way of an ADD or DEL.
     ///
