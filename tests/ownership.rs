@@ -68,6 +68,59 @@ fn a_port_asked_for_twice_in_one_request_is_refused() {
 }
 
 #[test]
+fn a_port_of_a_living_attachment_stays_its_also_after_the_ruleset_was_flushed() {
+    let node = Node::new();
+    let [c1, c2, c3] = ["c1", "c2", "c3"].map(|name| node.container(name));
+    let first = catena(&node, &[port("tcp", 8080)]).env("CNI_CONTAINERID", "pod-1");
+    first.add(&web(), &c1);
+    let before = node.snapshot();
+    node.run(["nft", "flush", "ruleset"]);
+    let (code, text) = error(catena(&node, &[port("tcp", 8080)]).try_add(&web(), &c2));
+    assert_eq!(code, 11, "{text}");
+    assert!(text.contains("container pod-1 has it"), "{text}");
+    // One that asks for another brings all of them back.
+    catena(&node, &[port("tcp", 9090)]).add(&web(), &c3);
+    first.check(&web(), &c1);
+    catena(&node, &[]).del(&web(), &c3);
+    assert_same(&before, &node.snapshot(), &shared());
+}
+
+#[test]
+fn an_address_is_whose_lease_is_the_latest_also_after_the_ruleset_was_flushed() {
+    let node = Node::new();
+    let [c1, c2, c3] = ["c1", "c2", "c3"].map(|name| node.container(name));
+    let mut only = bridge("cni0", &[]);
+    only["ipMasq"] = json!(true);
+    only["ipam"] = host_local(&[]);
+    only["ipam"]["ranges"] =
+        json!([[{ "subnet": "10.1.0.0/24", "rangeStart": "10.1.0.2", "rangeEnd": "10.1.0.3" }]]);
+    let list = conflist("web", &[only, json!({ "type": "firewall" })]);
+    let catena = |id: &str| catena(&node, &[]).env("CNI_CONTAINERID", id);
+    catena("pod-1").add(&list, &c1);
+    // Somebody takes the lease away, and the address is given out once more.
+    node.run(["sh", "-c", "rm /var/lib/cni/networks/web/10.1.0.2 /var/lib/cni/networks/web/last*"]);
+    testnode::until("the next second", std::time::Duration::from_secs(10), || {
+        let created = "stat -c %Y /var/lib/catena/attachments/web/*.json";
+        let then = node.run(["sh", "-c", created]);
+        (node.run(["date", "+%s"]).trim() > then.trim()).then_some(())
+    });
+    let result = catena("pod-2").add(&list, &c2);
+    assert_eq!(result["ips"][0]["address"], "10.1.0.2/24");
+    let owners = || {
+        let rules = node.run(["nft", "list", "table", "inet", "catena"]);
+        ["pod-1", "pod-2"].map(|id| rules.matches(&format!("web {id}/eth0")).count())
+    };
+    assert_eq!(owners(), [0, 2], "forwarding and masquerade");
+    catena("x").cmd(["repair"]).output().failure();
+    assert_eq!(owners(), [0, 2]);
+    node.run(["nft", "flush", "ruleset"]);
+    catena("pod-3").add(&list, &c3);
+    assert_eq!(owners(), [0, 2]);
+    catena("pod-1").del(&list, &c1);
+    assert_eq!(owners(), [0, 2]);
+}
+
+#[test]
 fn a_port_of_a_living_attachment_is_refused_and_the_error_names_the_holder() {
     for other in [web(), db()] {
         let node = Node::new();

@@ -128,6 +128,11 @@ impl Node {
         self.elements.repair(&self.dirs, wanted)
     }
 
+    /// Whether another living attachment has better right to an element than its owner on record.
+    pub fn is_anothers(&self, owner: &Owner, holder: &Owner) -> bool {
+        recorded::is_anothers(&self.dirs, owner, holder)
+    }
+
     /// The hardware address that living attachments know an interface of the node by.
     pub fn recorded_mac(&self, ifname: &str) -> Option<Mac> {
         recorded::mac(&self.dirs, ifname)

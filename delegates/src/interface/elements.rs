@@ -1,6 +1,6 @@
 //! The elements of the ruleset.
 
-use chain::{Attachment, Call, CniResult, History, PluginConf, Result};
+use chain::{Attachment, Call, CniResult, Error, History, PluginConf, Result};
 use ipnet::IpNet;
 use nft_templates::{Action, Element, Missing, Policy, Problem};
 
@@ -53,8 +53,16 @@ fn repair(
     let wanted: Vec<_> = elements.into_iter().map(|element| (element, owner.clone())).collect();
     let mut missing = node.repair_ruleset(&wanted)?;
     missing.retain(|missing| !passed_over(missing));
+    let (lost, missing): (Vec<_>, Vec<_>) = missing.into_iter().partition(|missing| {
+        matches!(&missing.problem, Problem::OtherOwner(holder) if node.is_anothers(&owner, holder))
+    });
     for missing in &missing {
         node.elements().add(missing.element.clone(), &owner);
+    }
+    if let Some(lost) = lost.first() {
+        return Err(Error::internal(format!(
+            "{lost}, which lives and came later: one of the two has to go (DEL)"
+        )));
     }
     Ok(missing.into_iter().map(|missing| missing.element).collect())
 }

@@ -46,13 +46,23 @@ pub(super) fn living_holder(dirs: &Dirs, owner: &Owner) -> Option<Record> {
 /// The elements that living attachments have, for when the kernel has lost them all.
 ///
 /// Where an attachment has two of one key (the egress of bridge, and of snat after it), the later one counts, as in ADD.
-/// Records of one attachment come sorted by type, and of those it is snat that comes last.
+/// Records of one attachment come sorted by type, and of those it is snat that comes last. Of two attachments that know of
+/// the same key one has lost it to the other unnoticed (a lease that somebody removed): an address is whose IPAM gave it to
+/// last, a port is whose it was first.
 pub(super) fn elements(dirs: &Dirs) -> Vec<(Element, Owner)> {
+    let mut records = living(dirs);
+    // The one that is being added is the latest.
+    records.sort_by_key(|record| (!record.complete, record.created));
     let mut places: HashMap<_, usize> = HashMap::new();
     let mut elements: Vec<(Element, Owner)> = Vec::new();
-    for (element, owner) in living(dirs).iter().flat_map(elements_of) {
-        match places.entry((element.key(), owner.clone())) {
-            Entry::Occupied(earlier) => elements[*earlier.get()].0 = element,
+    for (element, owner) in records.iter().flat_map(elements_of) {
+        match places.entry(element.key()) {
+            Entry::Occupied(earlier) => {
+                let earlier = &mut elements[*earlier.get()];
+                if earlier.1 == owner || !matches!(element, Element::HostPort { .. }) {
+                    *earlier = (element, owner);
+                }
+            }
             Entry::Vacant(free) => {
                 free.insert(elements.len());
                 elements.push((element, owner));
@@ -60,6 +70,12 @@ pub(super) fn elements(dirs: &Dirs) -> Vec<(Element, Owner)> {
         }
     }
     elements
+}
+
+/// Whether another attachment that lives has an element with better right than `owner`: it was made no earlier.
+pub(super) fn is_anothers(dirs: &Dirs, owner: &Owner, holder: &Owner) -> bool {
+    let created = |of: &Owner| living_holder(dirs, of).map(|record| record.created);
+    created(holder).is_some_and(|theirs| created(owner).is_none_or(|ours| theirs >= ours))
 }
 
 /// The hardware address that living attachments know an interface of the node by: that of a bridge which comes back is the

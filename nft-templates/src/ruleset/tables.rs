@@ -207,13 +207,16 @@ impl OnRecord {
     }
 
     /// Adds what is on record to a table that is being made, except where it has something for that place already, or the
-    /// transaction itself does.
+    /// transaction itself does for the same owner. What another owner has on record is a conflict as if it were in place.
     fn put(&self, family: Family, plan: &Plan<'_>, change: &mut Change) -> Result<(), Error> {
         change.policies.extend(self.policies.clone());
         for entry in &self.entries {
             let place = &entry.place;
             let free = !change.state.entries.contains_key(place)
-                && !plan.adds.iter().any(|(add, _)| add.place == *place);
+                && !plan
+                    .adds
+                    .iter()
+                    .any(|(add, _)| add.place == *place && add.owner == entry.owner);
             if place.family == family && free {
                 change.put(entry.clone())?;
             }
