@@ -209,6 +209,27 @@ impl Record {
         own.filter(|own| last.is_none_or(|last| !last.keeps(own))).or(last)
     }
 
+    /// Takes the result that later plugins of the attachment came to, as each delegate of a chain does. Where a runtime
+    /// runs plugins one by one, each has a record of its own, and what ties one to the next is the result it was given.
+    pub fn take_later_result(&mut self, others: &[Self]) {
+        let mut others: Vec<_> = others.iter().filter(|other| self.stands_beside(other)).collect();
+        while let Some(next) = others.iter().position(|other| other.prev_result == self.result) {
+            self.result.clone_from(&others.swap_remove(next).result);
+        }
+    }
+
+    /// Whether another plugin of the same attachment, which a runtime ran by itself, left that record.
+    fn stands_beside(&self, other: &Self) -> bool {
+        other.container_id == self.container_id
+            && other.ifname == self.ifname
+            && other.network == self.network
+            && other.netns_id == self.netns_id
+            && other.scope != self.scope
+            && other.complete
+            && other.prev_result.is_some()
+            && other.result.is_some()
+    }
+
     /// Whether the attachment lives in the namespace at `netns`: its ADD was finished, in this boot, and in the very
     /// namespace that is there now.
     pub fn is_live(&self, netns: Option<&Path>, boot: &str) -> bool {

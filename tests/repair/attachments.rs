@@ -137,6 +137,38 @@ fn what_a_runtime_made_plugin_by_plugin_is_repaired_and_chains_within_chains() {
 }
 
 #[test]
+fn what_a_later_plugin_changed_is_kept_where_a_runtime_runs_them_one_by_one() {
+    let node = Node::new();
+    let [c1, c2] = ["c1", "c2"].map(|name| node.container(name));
+    let mut guarded = bridge("cni0", &["10.1.0.0/24"]);
+    guarded["macspoofchk"] = json!(true);
+    let tuning = json!({ "type": "tuning", "mac": "02:11:22:33:44:55" });
+    let list = conflist("web", &[guarded, portmap(), tuning]);
+    let bin = links(&node, CATENA, &["bridge", "host-local", "portmap", "tuning"]);
+    let runtime = Runtime::new(Plugins::new(&node, [&bin]), list);
+    runtime.add(&Attachment::new(&c1)).unwrap();
+    let works = || {
+        assert!(c1.run(["ip", "link", "show", "eth0"]).contains("02:11:22:33:44:55"));
+        c1.run(["ip", "neigh", "flush", "all"]);
+        c1.ping("10.1.0.1");
+        runtime.check(&Attachment::new(&c1)).unwrap();
+    };
+    works();
+    for args in [&["--dry-run"][..], &[]] {
+        let (report, well) = repair(&node, args);
+        assert!(well && conditions(&report).iter().all(|(_, is)| *is == "well"), "{report}");
+        works();
+    }
+    node.run(["nft", "flush", "ruleset"]);
+    runtime.add(&Attachment::new(&c2)).unwrap();
+    works();
+    node.run(["nft", "flush", "ruleset"]);
+    let (report, well) = repair(&node, &[]);
+    assert!(well, "{report}");
+    works();
+}
+
+#[test]
 fn beside_adds_and_dels_a_repair_brings_nothing_back_that_was_deleted() {
     let node = Node::new();
     let list = conflist("web", &[bridge("cni0", &["10.1.0.0/24"]), portmap(), bandwidth()]);

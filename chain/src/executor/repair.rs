@@ -54,14 +54,16 @@ impl<N: Node> Executor<'_, N> {
     ) -> Result<Vec<Repaired>> {
         let boot = self.records.dirs().boot()?;
         let mut all = Vec::new();
-        for record in self.living(network, &boot)? {
+        let listed = self.living(network, &boot)?;
+        for record in &listed {
             let key = record.key();
-            all.extend(self.look_at(&key, &record, &boot, observer, node)?.map(|one| (key, one)));
+            let found = self.look_at(&key, (record, &listed), &boot, observer, node)?;
+            all.extend(found.map(|one| (key, one)));
         }
         if !dry_run {
             for (key, one) in &mut all {
                 if one.condition == Condition::Damaged {
-                    self.mend(key, one, &boot, observer, node)?;
+                    self.mend(key, (one, &listed), &boot, observer, node)?;
                 }
             }
         }
@@ -89,21 +91,23 @@ impl<N: Node> Executor<'_, N> {
     fn look_at(
         &self,
         key: &Key,
-        listed: &Record,
+        (record, listed): (&Record, &[Record]),
         boot: &str,
         observer: Option<&Observer<'_>>,
         node: &mut N,
     ) -> Result<Option<Repaired>> {
-        let attachment = listed.attachment(None, boot)?;
+        let attachment = record.attachment(None, boot)?;
         let unseen =
             |condition| Repaired { attachment, condition, missing: Vec::new(), left: Vec::new() };
-        if listed.disable_check {
+        if record.disable_check {
             return Ok(Some(unseen(Condition::Unchecked)));
         }
         let Some(lock) = self.records.try_lock(key)? else {
             return Ok(Some(unseen(Condition::Busy)));
         };
-        let Some((_lock, record)) = self.read_living(key, lock, boot)? else { return Ok(None) };
+        let Some((_lock, record)) = self.read_living(key, lock, boot, listed)? else {
+            return Ok(None);
+        };
         let attachment = record.attachment(None, boot)?;
         let missing = self.missing(&record, &attachment, observer, node);
         let condition = if missing.is_empty() { Condition::Well } else { Condition::Damaged };
@@ -114,7 +118,7 @@ impl<N: Node> Executor<'_, N> {
     fn mend(
         &self,
         key: &Key,
-        one: &mut Repaired,
+        (one, listed): (&mut Repaired, &[Record]),
         boot: &str,
         observer: Option<&Observer<'_>>,
         node: &mut N,
@@ -124,7 +128,7 @@ impl<N: Node> Executor<'_, N> {
             return Ok(());
         };
         // Whose DEL came in between misses nothing any more.
-        let Some((_lock, record)) = self.read_living(key, lock, boot)? else {
+        let Some((_lock, record)) = self.read_living(key, lock, boot, listed)? else {
             one.condition = Condition::Well;
             return Ok(());
         };
@@ -174,11 +178,19 @@ impl<N: Node> Executor<'_, N> {
         errors
     }
 
-    /// The record, if its attachment lives, with its lock. A DEL that was done before that has left nothing to lock.
-    fn read_living(&self, key: &Key, lock: Lock, boot: &str) -> Result<Option<(Lock, Record)>> {
+    /// The record, if its attachment lives, with its lock, and with the result that later plugins of it came to. A DEL that
+    /// was done before that has left nothing to lock.
+    fn read_living(
+        &self,
+        key: &Key,
+        lock: Lock,
+        boot: &str,
+        listed: &[Record],
+    ) -> Result<Option<(Lock, Record)>> {
         match self.records.read(key)? {
             None => lock.remove(),
-            Some(record) if record.is_live(record.netns.as_deref(), boot) => {
+            Some(mut record) if record.is_live(record.netns.as_deref(), boot) => {
+                record.take_later_result(listed);
                 return Ok(Some((lock, record)));
             }
             Some(_) => {}

@@ -50,7 +50,9 @@ pub(super) fn living_holder(dirs: &Dirs, owner: &Owner) -> Option<Record> {
 /// the same key one has lost it to the other unnoticed (a lease that somebody removed): an address is whose IPAM gave it to
 /// last, a port is whose it was first.
 pub(super) fn elements(dirs: &Dirs) -> Vec<(Element, Owner)> {
-    let mut records = living(dirs);
+    let listed = living(dirs);
+    let mut records = listed.clone();
+    records.iter_mut().for_each(|record| record.take_later_result(&listed));
     // The one that is being added is the latest.
     records.sort_by_key(|record| (!record.complete, record.created));
     let mut places: HashMap<_, usize> = HashMap::new();
