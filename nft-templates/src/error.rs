@@ -66,6 +66,19 @@ pub enum Error {
         /// Why.
         errno: Errno,
     },
+    /// A forward chain of another's drops packets before they can bear the bit of the mark that a rule could accept.
+    #[error(
+        "{why}, and packets of containers come to it (priority {priority}) before Catena can mark them: give the chain \
+         a priority above {after}"
+    )]
+    Unmarked {
+        /// What drops there.
+        why: String,
+        /// Priority of the chain.
+        priority: i32,
+        /// Priority of the chain that marks.
+        after: i32,
+    },
     /// Others changed the ruleset faster than this process could follow.
     #[error(
         "the nf_tables ruleset was changed by others {attempts} times in a row while this change was being made"

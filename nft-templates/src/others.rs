@@ -69,6 +69,8 @@ pub(crate) struct Base {
     pub(crate) kind: String,
     /// Number of the hook: prerouting 0, input 1, forward 2, output 3, postrouting 4.
     pub(crate) hook: u32,
+    /// Chains of one hook see a packet in this order, the lowest first.
+    pub(crate) priority: i32,
     /// Whether its policy is drop.
     pub(crate) drops: bool,
 }
@@ -167,6 +169,7 @@ pub(crate) fn first(mut request: Request) -> Request {
 
 fn chain(family: Family, message: ChainMessage) -> Option<(Chain, Option<Base>)> {
     let (mut table, mut name, mut kind, mut hook, mut drops) = (None, None, None, None, false);
+    let mut priority = 0;
     for attribute in message.attributes {
         match attribute {
             ChainAttribute::Table(of) => table = Some(of),
@@ -174,15 +177,19 @@ fn chain(family: Family, message: ChainMessage) -> Option<(Chain, Option<Base>)>
             ChainAttribute::Type(is) => kind = Some(is),
             ChainAttribute::Policy(policy) => drops = policy == NF_DROP,
             ChainAttribute::Hook(parts) => {
-                hook = parts.into_iter().find_map(|part| match part {
-                    Hook::Number(number) => Some(number),
-                    _ => None,
-                });
+                for part in parts {
+                    match part {
+                        Hook::Number(number) => hook = Some(number),
+                        Hook::Priority(is) => priority = is.cast_signed(),
+                        _ => {}
+                    }
+                }
             }
             _ => {}
         }
     }
-    let base = kind.zip(hook).map(|(kind, hook)| Base { kind, hook: number(hook), drops });
+    let base =
+        kind.zip(hook).map(|(kind, hook)| Base { kind, hook: number(hook), priority, drops });
     Some((Chain { family, table: table?, name: name? }, base))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use testnode::{PluginOutput, Shared, assert_same, until};
 
-use crate::filters::docker;
+use crate::filters::{docker, load};
 use crate::{
     Filter, Node, Pod, addresses_of, catena, filtered, firewall, on_a_bridge, outside,
     point_to_point, reach, reach_nothing, told_by_check,
@@ -190,6 +190,27 @@ fn a_table_that_belongs_to_another_process_is_named_and_nothing_is_left() {
     });
     container.delete();
     assert_same(&before, &node.snapshot(), &Shared::none().catena("net1").device("cni1"));
+}
+
+#[test]
+fn a_chain_that_drops_before_packets_are_marked_is_named() {
+    for priority in [-310, -400] {
+        let node = Node::new();
+        let list = on_a_bridge(1, &[firewall(&json!({}))]);
+        let pod = Pod::add(&node, &list, "pod", None);
+        load(
+            &node,
+            &format!(
+                "table inet own {{ chain f {{ type filter hook forward priority {priority}; policy drop; }}; }}"
+            ),
+        );
+        let add = PluginOutput::from(catena(&node, None).try_add(&list, &node.container("next")));
+        for text in [add.error_text(), told_by_check(&node, &list, &pod.container)] {
+            for word in ["chain inet own f has the policy drop", "a priority above -310"] {
+                assert!(text.contains(word), "{word} is missing: {text}");
+            }
+        }
+    }
 }
 
 #[test]

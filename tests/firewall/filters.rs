@@ -14,7 +14,9 @@ pub enum Filter {
     Firewalld,
     /// An administrator's own tables of nftables, with the policy drop.
     PolicyDrop,
-    /// The same with the policy accept, and rejecting in the end.
+    /// One before those that usually filter, and iptables' table mangle, both with the policy drop.
+    EarlyDrop,
+    /// The policy accept, and rejecting in the end.
     FinalReject,
     /// The iptables from before nf_tables, with the policy drop.
     Legacy,
@@ -33,6 +35,13 @@ const POLICY_DROP: &str = "
     table ip6 own {
         chain forward {
             type filter hook forward priority filter; policy drop;
+        }
+    }";
+
+const EARLY_DROP: &str = "
+    table inet own {
+        chain forward {
+            type filter hook forward priority raw; policy drop;
         }
     }";
 
@@ -56,6 +65,12 @@ impl Filter {
             Self::Legacy => docker(node, ["iptables-legacy", "ip6tables-legacy"]),
             Self::Firewalld => return Running(firewalld(node)),
             Self::PolicyDrop => load(node, POLICY_DROP),
+            Self::EarlyDrop => {
+                load(node, EARLY_DROP);
+                for tool in ["iptables", "ip6tables"] {
+                    node.run([tool, "-t", "mangle", "-P", "FORWARD", "DROP"]);
+                }
+            }
             Self::FinalReject => load(node, FINAL_REJECT),
         }
         Running(Vec::new())

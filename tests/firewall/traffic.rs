@@ -29,6 +29,8 @@ with_each_filter! {
     beside_firewalld_with_bridge_netfilter: Firewalld, true;
     beside_a_policy_of_drop: PolicyDrop, false;
     beside_a_policy_of_drop_with_bridge_netfilter: PolicyDrop, true;
+    beside_early_policies_of_drop: EarlyDrop, false;
+    beside_early_policies_of_drop_with_bridge_netfilter: EarlyDrop, true;
     beside_a_final_reject: FinalReject, false;
     beside_a_final_reject_with_bridge_netfilter: FinalReject, true;
     beside_the_iptables_from_before_nf_tables: Legacy, false;

@@ -20,6 +20,8 @@ use crate::{
 
 /// The bit of the mark, as it stands in `catena.nft`, `forward.nft` and `iptables.nft`.
 const BIT: u32 = 0x0000_1000;
+/// Priority of the chain in `catena.nft` that sets the bit, `raw - 10`.
+const MARKED_AT: i32 = -310;
 /// Number of the hook.
 const FORWARD: u32 = 2;
 /// Where the hook's packets come by.
@@ -59,7 +61,8 @@ impl Ruleset {
     ///
     /// # Errors
     ///
-    /// [`Error::Forward`] for a chain that cannot be changed; otherwise as [`Self::commit`].
+    /// [`Error::Forward`] for a chain that cannot be changed, [`Error::Unmarked`] for one that comes too early; otherwise
+    /// as [`Self::commit`].
     pub fn let_through(&mut self, admin: &str) -> Result<Vec<Gap>, Error> {
         self.locked(|ruleset| {
             if ruleset.is_seen(admin) {
@@ -88,7 +91,7 @@ impl Ruleset {
     ///
     /// # Errors
     ///
-    /// As [`Self::check`].
+    /// [`Error::Unmarked`] for a chain that comes too early; otherwise as [`Self::check`].
     pub fn check_let_through(&mut self, admin: &str) -> Result<Vec<Gap>, Error> {
         let missing = self.missing(admin)?.into_iter().filter(|one| one.drops);
         Ok(missing.map(|one| one.gap).collect())
@@ -108,6 +111,11 @@ impl Ruleset {
         let mut missing = Vec::new();
         for (chain, base) in forward_chains(&mut self.connection)? {
             let rules = self.connection.rules_of(&chain)?;
+            if base.priority <= MARKED_AT
+                && let Some(why) = self.denies(&chain, &base, &rules)?
+            {
+                return Err(Error::Unmarked { why, priority: base.priority, after: MARKED_AT });
+            }
             if is_iptables(&chain) {
                 missing.extend(self.missing_of_iptables(&chain, &base, &rules, admin)?);
             } else if !rules.iter().any(accepts)
