@@ -20,7 +20,17 @@ pub(super) fn read(field: &str, family: IpFamily, words: &[String]) -> Result<Ve
     let mut reader = Reader { field, family, words: &words };
     let mut conditions = Vec::new();
     while !reader.words.is_empty() {
-        conditions.push(reader.condition()?);
+        let condition = reader.condition()?;
+        match &condition.subject {
+            Subject::Interface(name) if name == "*" && condition.negated => {
+                return Err(Error::config(format!(
+                    "{field}: no connection comes by none of all interfaces: leave the port out, or name the interfaces"
+                )));
+            }
+            // Every interface is no condition, and the kernel would not take it as one.
+            Subject::Interface(name) if name == "*" => {}
+            _ => conditions.push(condition),
+        }
     }
     Ok(conditions)
 }
@@ -144,6 +154,7 @@ mod tests {
             (&[][..], ""),
             (&["!", "-d", "192.0.2.0/24"], "not to 192.0.2.0/24"),
             (&["-s", "192.0.2.7", "-i", "eth0"], "from 192.0.2.7/32, by eth0"),
+            (&["-i", "+", "iifname", "*", "-s", "192.0.2.7"], "from 192.0.2.7/32"),
             (
                 &["--source", "10.0.0.0/255.0.0.0", "!", "--in-interface", "cni+"],
                 "from 10.0.0.0/8, not by cni*",
@@ -177,6 +188,7 @@ mod tests {
             (&["!"], Code::UnsupportedField, "\"\" is not supported"),
             (&["-s"], Code::InvalidConfig, "nothing follows \"-s\""),
             (&["-s", "::1"], Code::InvalidConfig, "\"::1\" after \"-s\" is not an IPv4 address"),
+            (&["!", "-i", "+"], Code::InvalidConfig, "none of all interfaces"),
             (&["-d", "here"], Code::InvalidConfig, "\"here\" after \"-d\""),
             (
                 &["ip", "daddr", "{", "192.0.2.1", "}"],
