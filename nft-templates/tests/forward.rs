@@ -107,22 +107,8 @@ fn what_drops_by_default_gets_the_rule_first_and_nothing_else_does() {
     assert_eq!(check(&mut ruleset), [""; 0]);
     assert_eq!(let_through(&mut ruleset), [""; 0]);
 
-    // The rule that was there before goes as well: whose it is cannot be told.
-    nft(&node, &["flush", "chain", "ip", "a", "knows"]);
-    nft(&node, &["delete", "chain", "ip", "a", "knows"]);
+    // A rule that somebody wrote for himself stays.
     ruleset.withdraw().unwrap();
-    nft(
-        &node,
-        &[
-            "add",
-            "chain",
-            "ip",
-            "a",
-            "knows",
-            "{ type filter hook forward priority 0; policy drop; }",
-        ],
-    );
-    nft(&node, &["add", "rule", "ip", "a", "knows", "meta mark & 0x1000 == 0x1000 counter accept"]);
     assert_eq!(nft(&node, &["list", "ruleset"]), before);
 }
 
@@ -219,7 +205,6 @@ fn forward_of_iptables_gets_its_rules_before_its_policy_is_drop() {
 
 #[test]
 fn what_the_reference_plugin_has_in_its_chain_stays() {
-    let node = Node::new();
     let theirs = [
         "-N CNI-FORWARD",
         "-N CNI-ADMIN",
@@ -227,6 +212,24 @@ fn what_the_reference_plugin_has_in_its_chain_stays() {
         "-A CNI-FORWARD -m comment --comment CNI_admin -j CNI-ADMIN",
         "-A CNI-FORWARD -s 10.88.0.2/32 -j ACCEPT",
     ];
+    withdrawing_leaves(&theirs);
+}
+
+#[test]
+fn what_an_administrator_has_in_the_chain_stays() {
+    withdrawing_leaves(&[
+        "-N CNI-FORWARD",
+        "-N CNI-ADMIN",
+        "-N ADMINS",
+        "-A ADMINS -s 10.9.9.9/32 -j DROP",
+        "-A FORWARD -m comment --comment CNI_firewall -j CNI-FORWARD",
+        "-A CNI-FORWARD -m comment --comment CNI_admin -j CNI-ADMIN",
+        "-A CNI-FORWARD -j ADMINS",
+    ]);
+}
+
+fn withdrawing_leaves(theirs: &[&str]) {
+    let node = Node::new();
     for rule in theirs {
         node.run(["iptables"].into_iter().chain(rule.split(' ')));
     }

@@ -242,10 +242,8 @@ fn withdrawal(connection: &mut Connection) -> Result<Removal, Error> {
         if is_iptables(&chain) {
             let ours = Chain::new(chain.family, &chain.table, CNI_FORWARD);
             let our_rules = connection.rules_of(&ours)?;
-            let is_ours = |rule: &Rule| {
-                accepts(rule) || matches!(rule.verdict(), Some((Verdict::Jump(_), true)))
-            };
-            if our_rules.iter().any(accepts) && our_rules.iter().all(is_ours) {
+            let is_ours = |rule: &Rule| is_our_accept(rule) || rule.comment() == Some(TO_ADMIN);
+            if our_rules.iter().any(is_our_accept) && our_rules.iter().all(is_ours) {
                 removal.rules.extend(rules.iter().filter(|rule| leads(rule, CNI_FORWARD)).cloned());
                 let admins = our_rules.iter().filter_map(Rule::leads_to);
                 let admins = admins.map(|name| Chain::new(chain.family, &chain.table, &name));
@@ -256,10 +254,10 @@ fn withdrawal(connection: &mut Connection) -> Result<Removal, Error> {
                     }
                 }
             } else {
-                removal.rules.extend(our_rules.into_iter().filter(accepts));
+                removal.rules.extend(our_rules.into_iter().filter(is_our_accept));
             }
         }
-        removal.rules.extend(rules.into_iter().filter(accepts));
+        removal.rules.extend(rules.into_iter().filter(is_our_accept));
     }
     Ok(removal)
 }
@@ -283,6 +281,10 @@ fn is_idle(connection: &mut Connection, chain: &Chain, but: &Chain) -> Result<bo
 
 /// The chain that others share with the reference plugin.
 const CNI_FORWARD: &str = "CNI-FORWARD";
+/// The comment of the jump to the administrator's chain, as in `iptables.nft` (and the reference plugin's).
+const TO_ADMIN: &str = "CNI firewall plugin admin overrides";
+/// The comment of the rule that accepts, as in `forward.nft` and `iptables.nft`.
+const OURS: &str = "catena";
 /// The rule, in nft's words.
 const ACCEPT: &str = "meta mark & 0x00001000 == 0x00001000 accept";
 
@@ -312,6 +314,11 @@ fn accepts(rule: &Rule) -> bool {
         && mask.contains(&Bitwise::Mask(value(BIT)))
         && (compares(Operator::Equal, BIT) || compares(Operator::NotEqual, 0))
         && matches!(rule.verdict(), Some((Verdict::Accept, _)))
+}
+
+/// Whether it is that rule, and not one that an administrator wrote for himself.
+fn is_our_accept(rule: &Rule) -> bool {
+    accepts(rule) && rule.comment() == Some(OURS)
 }
 
 /// Turns a message that makes a chain into one that does nothing where there is one.
