@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use testnode::conf::{port_and_rates, values};
 use testnode::{
-    Attachment, Catena, HttpServer, Node, Plugins, Runtime, Shared, Snapshot, assert_same,
+    Attachment, Catena, HttpServer, Node, PLUGINS, Plugins, Runtime, Shared, Snapshot, assert_same,
     http_get, links,
 };
 
@@ -69,24 +69,12 @@ fn every_example_works_as_it_stands() {
 
 #[test]
 fn every_example_works_for_a_runtime() {
-    const NAMES: [&str; 10] = [
-        "bridge",
-        "ptp",
-        "loopback",
-        "host-local",
-        "static",
-        "portmap",
-        "firewall",
-        "bandwidth",
-        "snat",
-        "catena",
-    ];
     for (file, list) in examples() {
         println!("{}", file.display());
         let node = Node::new();
         let c1 = node.container("c1");
         let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
-        let plugins = Plugins::new(&node, [links(&node, CATENA, &NAMES)]);
+        let plugins = Plugins::new(&node, [links(&node, CATENA, &PLUGINS)]);
         let runtime = Runtime::new(plugins, list.clone());
         let capabilities = port_and_rates(8080);
         let attachment = capabilities

@@ -6,26 +6,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testnode::conf::{bandwidth, bridge, conflist, host_local, port_and_rates, portmap};
 use testnode::{
-    Attachment, Catena, Container, Netns, Node, Plugins, Runtime, Shared, Snapshot, assert_same,
-    links, until,
+    Attachment, Catena, Container, Netns, Node, PLUGINS, Plugins, Runtime, Shared, Snapshot,
+    assert_same, links, until,
 };
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 const DUAL: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
-
-/// The plugins that a chain below may name.
-const NAMES: [&str; 10] = [
-    "bridge",
-    "ptp",
-    "loopback",
-    "host-local",
-    "static",
-    "portmap",
-    "firewall",
-    "bandwidth",
-    "snat",
-    "catena",
-];
 
 fn snat() -> Value {
     json!({ "type": "snat", "nonMasqueradeCIDRs": ["10.0.0.0/8", "fd00::/8"] })
@@ -93,7 +79,7 @@ fn by_tool(node: &Node) -> Catena<'_> {
 
 /// A runtime that executes each plugin of the chain by itself.
 fn by_name<'n>(node: &'n Node, list: &Value) -> Runtime<'n> {
-    Runtime::new(Plugins::new(node, [links(node, CATENA, &NAMES)]), list.clone())
+    Runtime::new(Plugins::new(node, [links(node, CATENA, &PLUGINS)]), list.clone())
 }
 
 fn attachment(container: &Netns) -> Attachment {

@@ -8,24 +8,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testnode::conf::{bandwidth, bridge, portmap};
 use testnode::runtimes::{Containerd, PAGE, Podman, SERVE};
-use testnode::{Neighbour, Netns, Node, Shared, await_same, http_get, links, until};
+use testnode::{Neighbour, Netns, Node, PLUGINS, Shared, await_same, http_get, links, until};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 const DUAL: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
-
-/// What `catena install` lays out.
-const NAMES: [&str; 10] = [
-    "bridge",
-    "ptp",
-    "loopback",
-    "host-local",
-    "static",
-    "portmap",
-    "firewall",
-    "bandwidth",
-    "snat",
-    "catena",
-];
 
 /// The chain as a runtime's administrator has had it for years; Catena's links are in place of the Go plugins.
 fn plugin_by_plugin() -> Vec<Value> {
@@ -53,7 +39,7 @@ fn dirs(node: &Node, plugins: Vec<Value>) -> (PathBuf, PathBuf) {
     // What both runtimes' libraries know.
     let list = json!({ "cniVersion": "1.0.0", "name": "web", "plugins": plugins });
     node.write(dir.join("10-web.conflist"), &list.to_string());
-    (dir, links(node, CATENA, &NAMES))
+    (dir, links(node, CATENA, &PLUGINS))
 }
 
 fn shared() -> Shared {

@@ -11,22 +11,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use testnode::{Attachment, Node, Plugins, Runtime, links};
+use testnode::{Attachment, Node, PLUGINS, Plugins, Runtime, links};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
-const NAMES: [&str; 10] = [
-    "bridge",
-    "ptp",
-    "loopback",
-    "host-local",
-    "static",
-    "portmap",
-    "firewall",
-    "bandwidth",
-    "snat",
-    "catena",
-];
-
 /// bridge, host-local, masquerade, two ports, both rates: what the reference plugins can do as well.
 fn plugins(bridge: &str, subnet: &str) -> Value {
     json!([
@@ -50,7 +37,7 @@ fn conflist(name: &str, plugins: &Value) -> Value {
 fn main() {
     let rounds: usize = env::args().find_map(|arg| arg.parse().ok()).unwrap_or(30);
     let node = Node::new();
-    let multicall = links(&node, CATENA, &NAMES);
+    let multicall = links(&node, CATENA, &PLUGINS);
     let meta = json!([{
         "type": "catena",
         "capabilities": {"portMappings": true, "bandwidth": true},

@@ -47,7 +47,7 @@ pub use neighbour::Neighbour;
 pub use netns::{Container, Netns};
 pub use network::{Network, Pod, url};
 pub use node::{Node, Restart};
-pub use plugins::{Call, PluginOutput, Plugins, links};
+pub use plugins::{Call, PLUGINS, PluginOutput, Plugins, links};
 pub use runtime::{Attachment, PluginFailure, Runtime};
 pub use scripts::Scripts;
 pub use snapshot::{Shared, Snapshot, assert_same, await_same};

@@ -172,6 +172,21 @@ impl<'n> Plugins<'n> {
     }
 }
 
+/// The names under which the binary is a plugin.
+pub const PLUGINS: [&str; 11] = [
+    "bridge",
+    "ptp",
+    "loopback",
+    "host-local",
+    "static",
+    "portmap",
+    "firewall",
+    "tuning",
+    "bandwidth",
+    "snat",
+    "catena",
+];
+
 /// Makes a new directory on the node's tmpfs with one symbolic link to `binary` for each of
 /// `names`: what `catena install` lays out, for use as `CNI_PATH`.
 pub fn links(node: &Node, binary: impl AsRef<Path>, names: &[&str]) -> PathBuf {
