@@ -129,12 +129,13 @@ impl Connection {
             }
         }
         // The answer to everything where the subsystem is missing.
-        for answer in &answers {
-            if let Err(errno @ (Errno::EOPNOTSUPP | Errno::EINVAL)) = answer {
-                return Err(Error::NoNfTables(*errno));
-            }
+        let is_missing = |answer: &Result<NfTablesMessage, Errno>| {
+            matches!(answer, Err(Errno::EOPNOTSUPP | Errno::EINVAL))
+        };
+        match answers.first() {
+            Some(Err(errno)) if answers.iter().all(is_missing) => Err(Error::NoNfTables(*errno)),
+            _ => Ok(answers),
         }
-        Ok(answers)
     }
 
     /// The generation of the ruleset: a number that changes with every transaction of anyone in this

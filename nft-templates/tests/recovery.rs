@@ -243,6 +243,21 @@ fn a_table_that_lost_a_set_is_replaced() {
 }
 
 #[test]
+fn a_table_whose_sets_are_of_other_types_is_replaced() {
+    let node = Node::new();
+    let mut ruleset = open(&node);
+    let element = [port(8080, "10.1.0.2:80")];
+    ruleset.commit(&adding(&element, &owner("a")), &mut none).unwrap();
+    let ours = nft(&node, &["list", "table", "inet", "catena"]);
+    nft(&node, &["delete", "table", "inet", "catena"]);
+    nft(&node, &["add", "table", "inet", "catena"]);
+    nft(&node, &["add", "map", "inet", "catena", "version", "{ type ifname : mark; }"]);
+    ruleset.commit(&removing(&element, &owner("a")), &mut none).unwrap();
+    ruleset.commit(&adding(&element, &owner("a")), &mut none).unwrap();
+    assert_eq!(sorted(&nft(&node, &["list", "table", "inet", "catena"])), sorted(&ours));
+}
+
+#[test]
 fn a_table_that_lost_rules_is_noticed_and_repaired() {
     let node = Node::new();
     let mut ruleset = open(&node);

@@ -61,6 +61,8 @@ impl Ruleset {
         for family in families {
             let (table, version) = (answers.next(), answers.next());
             let found = match (table, version) {
+                // Somebody's set of this name has other types.
+                (Some(Ok(_)), Some(Err(Errno::EINVAL))) => Found::Other,
                 (Some(Ok(_)), Some(version)) => {
                     let place = templates::version_place(*family);
                     let is = element_of(&place, version)?.map(|entry| entry.value);
