@@ -248,6 +248,34 @@ fn del_needs_neither_the_namespace_nor_the_result() {
     }
 }
 
+#[test]
+fn a_late_del_leaves_the_rules_of_the_container_that_has_the_address_now() {
+    let node = Node::new();
+    let switch = Switch::new(&node, &chain("bridge", &["firewall"]));
+    let before = switch.before();
+    let (c1, c2) = (node.container("c1"), node.container("c2"));
+    let (late, living) = (attachment(&c1, 8080), attachment(&c2, 8180));
+    let from_the_first =
+        || drop(node.run(["sh", "-c", "rm /var/lib/cni/networks/*/last_reserved_ip.*"]));
+    from_the_first();
+    let result = switch.add(&late);
+    switch.go.del(&late).unwrap_or_else(|e| panic!("{e}"));
+    from_the_first();
+    let again = switch.add(&living);
+    assert_eq!(result["ips"][0]["address"], again["ips"][0]["address"]);
+    let rules = || {
+        let listing = node.run(["iptables", "-S", "CNI-FORWARD"]);
+        listing + &node.run(["ip6tables", "-S", "CNI-FORWARD"])
+    };
+    let with_one = rules();
+    c1.delete();
+    switch.del(&late);
+    assert_eq!(rules(), with_one);
+    switch.check(&living);
+    switch.del(&living);
+    assert_same(&before, &node.snapshot(), &shared());
+}
+
 /// The reference's chain for masquerading is of the container, and not of one interface.
 #[test]
 fn del_of_one_interface_leaves_another_of_the_same_container_masqueraded() {

@@ -39,6 +39,8 @@ impl<'c> Addresses<'c> {
                     found = look(self).unwrap_or_default();
                 }
             }
+            // A DEL that comes late has the result of then, and an address may be leased to another container by now.
+            found.retain(|address| !self.is_anothers(*address));
             found
         })
     }
@@ -62,6 +64,12 @@ impl<'c> Addresses<'c> {
         let link = net.link().get(&self.attachment.ifname).ok()??;
         let addresses = net.addr().list(link.index).ok()?;
         Some(addresses.iter().map(|address| address.net.addr()).collect())
+    }
+
+    fn is_anothers(&self, address: IpAddr) -> bool {
+        let Attachment { network, container_id, .. } = self.attachment;
+        let lease = fs::read_to_string(format!("{LEASES}/{network}/{address}"));
+        lease.is_ok_and(|text| text.lines().next().is_some_and(|id| id.trim() != container_id))
     }
 
     fn of_leases(&self) -> Option<Vec<IpAddr>> {
