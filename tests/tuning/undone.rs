@@ -105,16 +105,17 @@ fn del_works_with_what_is_gone_or_damaged() {
     let c1 = with_interface(&node);
     let plugins = ours(&node);
     let file = Path::new(BACKUPS).join("id-c1_eth0.json");
-    for text in [
-        "",
-        "{",
-        "[]",
-        "{\"mtu\":-1}",
-        "{\"sysctl\":{\"../kernel/x\":\"1\",\"net/../kernel/x\":\"1\"}}",
-    ] {
+    let elsewhere = "{\"sysctl\":{\"../kernel/x\":\"1\",\"net/../kernel/x\":\"1\"}}";
+    for (text, understood) in
+        [("", false), ("{", false), ("[]", true), ("{\"mtu\":-1}", false), (elsewhere, true)]
+    {
         run(&plugins, "ADD", &all(), &c1).result();
         node.write(&file, text);
         run(&plugins, "DEL", &all(), &c1).success();
+        // It is kept for whoever can read it.
+        let aside = file.with_file_name("id-c1_eth0.json.corrupt");
+        assert_eq!(fs::read_to_string(&aside).ok().as_deref(), (!understood).then_some(text));
+        let _ = fs::remove_file(aside);
         assert!(backups().is_empty());
     }
     // Another container of the same id and interface does not get what this one had.

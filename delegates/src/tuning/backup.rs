@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use chain::{Attachment, Error, Result, record::NetnsId};
+use chain::{Attachment, Error, Result, files, record::NetnsId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -138,7 +138,8 @@ impl BackupFile {
         Self(data_dir.join(format!("{}_{}.json", attachment.container_id, attachment.ifname)))
     }
 
-    /// What is in it; `None` where it is not there. One that cannot be understood restores nothing.
+    /// What is in it; `None` where it is not there. One that cannot be understood is set aside:
+    /// nothing else says what to restore.
     pub(super) fn read(&self) -> Result<Option<Backup>> {
         let text = match fs::read(&self.0) {
             Ok(text) => text,
@@ -148,7 +149,7 @@ impl BackupFile {
         match serde_json::from_slice(&text) {
             Ok(backup) => Ok(Some(backup)),
             Err(error) => {
-                tracing::warn!(file = %self.0.display(), %error, "a backup that cannot be understood");
+                files::set_aside(&self.0, &error.to_string());
                 Ok(None)
             }
         }
