@@ -55,6 +55,21 @@ fn the_binary_and_its_links_are_installed_and_installed_again() {
 }
 
 #[test]
+fn a_directory_of_a_plugins_name_is_named_before_anything_is_changed() {
+    let node = Node::new();
+    let dir = node.dir("bin");
+    node.write(dir.join("bandwidth"), "theirs");
+    fs::create_dir(dir.join("portmap")).unwrap();
+    let before = entries(&dir);
+    let refused =
+        Catena::new(&node, CATENA).cmd(["install".as_ref(), "--bin-dir".as_ref(), dir.as_os_str()]);
+    let output = refused.output().failure();
+    let told = format!("{} is a directory", dir.join("portmap").display());
+    assert!(output.stderr.contains(&told), "{output}");
+    assert_eq!(entries(&dir), before);
+}
+
+#[test]
 fn every_name_answers_version_and_says_what_it_is() {
     let node = Node::new();
     let dir = node.dir("bin");

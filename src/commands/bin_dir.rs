@@ -97,6 +97,18 @@ impl BinDir {
         names(&self.path.join(ASIDE))
     }
 
+    /// Refuses names that are directories: they cannot be kept aside as files are.
+    pub fn require_files(&self, names: &[&str]) -> Result<()> {
+        let is_dir = |name: &&&str| self.path(name).symlink_metadata().is_ok_and(|at| at.is_dir());
+        match names.iter().find(is_dir) {
+            None => Ok(()),
+            Some(name) => Err(Error::io(format!(
+                "{} is a directory, and a plugin's name: move it away, and install again",
+                self.path(name).display()
+            ))),
+        }
+    }
+
     /// Copies an executable, so that it is wholly on the disk before it gets its name.
     pub fn copy(&self, from: &Path, name: &str) -> Result<()> {
         let (draft, path) = (self.draft(name), self.path(name));

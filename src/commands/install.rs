@@ -24,6 +24,7 @@ pub fn run(args: &InstallArgs) -> Result<()> {
     let own =
         std::env::current_exe().map_err(|error| Error::io(format!("find this binary: {error}")))?;
     dir.tidy()?;
+    dir.require_files(&wiring::builtin_kinds())?;
     dir.copy(&own, BINARY)?;
     for kind in wiring::builtin_kinds().into_iter().filter(|kind| *kind != BINARY) {
         dir.link(kind)?;
