@@ -8,13 +8,18 @@ const POLL: Duration = Duration::from_millis(5);
 /// Asks `probe` again and again until it answers with a value; panics after `deadline` with
 /// `what` was waited for.
 #[track_caller]
-pub fn until<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, deadline: Duration, probe: impl FnMut() -> Option<T>) -> T {
+    within(deadline, probe).unwrap_or_else(|| panic!("waited {deadline:?} in vain until {what}"))
+}
+
+/// The same for what may never come: `None` after `deadline`.
+pub(crate) fn within<T>(deadline: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
-        if let Some(value) = probe() {
-            return value;
+        let answer = probe();
+        if answer.is_some() || start.elapsed() >= deadline {
+            return answer;
         }
-        assert!(start.elapsed() < deadline, "waited {deadline:?} in vain until {what}");
         thread::sleep(POLL);
     }
 }

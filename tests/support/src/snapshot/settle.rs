@@ -1,11 +1,11 @@
 //! What the kernel does with new links by itself, some time after a command has returned.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::netns::Netns;
+use crate::wait::within;
 
 /// Long enough for duplicate address detection (1 s, after a random delay of up to 1 s).
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -15,10 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 ///
 /// Gives up without a word: a link may be such that this never comes.
 pub(super) fn settle(netns: &Netns) {
-    let start = Instant::now();
-    while !is_settled(netns) && start.elapsed() < PATIENCE {
-        thread::sleep(Duration::from_millis(20));
-    }
+    let _ = within(PATIENCE, || is_settled(netns).then_some(()));
 }
 
 fn is_settled(netns: &Netns) -> bool {

@@ -144,11 +144,14 @@ pub fn throughput(from: &Netns, to: SocketAddr, sink: &Sink, measure: Measure) -
         until(&format!("data from {} arrives by {to}", from.name()), PATIENCE, || {
             (sink.received() > begin + measure.skip_bytes).then_some(())
         });
-        thread::sleep(measure.skip);
         // From one arrival to another: between them the rate is exact, however large the pieces are.
-        let first = sink.now();
-        thread::sleep(measure.window);
-        let last = sink.now();
+        let arrival_after = |since: Instant, time: Duration| {
+            until(&format!("data arrives by {to} {time:?} later"), time + PATIENCE, || {
+                Some(sink.now()).filter(|now| now.at >= since + time)
+            })
+        };
+        let first = arrival_after(sink.now().at, measure.skip);
+        let last = arrival_after(first.at, measure.window);
         let time = last.at.duration_since(first.at);
         assert!(!time.is_zero(), "nothing arrived by {to} in {:?}", measure.window);
         ((last.bytes - first.bytes) * 8) as f64 / time.as_secs_f64()
