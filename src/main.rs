@@ -5,6 +5,8 @@
 
 mod cli;
 mod commands;
+#[allow(dead_code, reason = "the verbs come to use it as its parts are finished")]
+mod kubernetes;
 mod logging;
 mod meta;
 mod output;
