@@ -55,15 +55,7 @@ impl Plugin<Node> for Firewall {
     }
 
     fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
-        interface::remove_elements(call, node, |conf, attachment, result| {
-            let mut elements = elements(conf, attachment, result)?;
-            // A bridge is not this container's alone.
-            elements.retain(|element| match element {
-                Element::ClosedBridge { ifname } => !is_bridge(ifname, result),
-                _ => true,
-            });
-            Ok(elements)
-        });
+        interface::remove_elements(call, node, elements);
         if call.history == History::Unknown {
             let firewall = reference::Firewall(Addresses::of(call, node));
             reference::remove(&firewall, node.dirs())?;
@@ -154,11 +146,6 @@ fn isolate(conf: &Conf, result: &CniResult, node: &Node) -> Result<()> {
         node.host()?.link().set(&port.name, &isolated)?;
     }
     Ok(())
-}
-
-/// Whether an interface of the node that a result names first is a bridge: then the container's port of it comes next.
-fn is_bridge(ifname: &str, result: &CniResult) -> bool {
-    matches!(&result.interfaces[..], [bridge, port, ..] if bridge.name == ifname && port.sandbox.is_empty())
 }
 
 /// The container's ports of bridges.

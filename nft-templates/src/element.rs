@@ -121,7 +121,8 @@ pub enum Element {
         /// The pod's address.
         address: IpAddr,
     },
-    /// A bridge that is kept apart from the others of the kind: what comes from it does not reach their pods. Shared.
+    /// A bridge that is kept apart from the others of the kind: what comes from it does not reach their pods. Shared
+    /// by the pods with a [`Self::Closed`] on it, and goes with the last of them.
     ClosedBridge {
         /// The bridge's name.
         ifname: String,
@@ -130,6 +131,8 @@ pub enum Element {
     Closed {
         /// The pod's address.
         address: IpAddr,
+        /// The name of its bridge.
+        bridge: String,
     },
     /// The exception to [`Self::Closed`]: the pod takes what comes from its own bridge.
     Neighbours {
@@ -169,7 +172,9 @@ impl Element {
             Self::Masqueraded { address } => Key::Masqueraded { address: *address },
             Self::Forwarded { address } => Key::Forwarded { address: *address },
             Self::ClosedBridge { ifname } => Key::ClosedBridge { ifname: ifname.clone() },
-            Self::Closed { address } => Key::Closed { address: *address },
+            Self::Closed { address, bridge } => {
+                Key::Closed { address: *address, bridge: bridge.clone() }
+            }
             Self::Neighbours { address, bridge } => {
                 Key::Neighbours { address: *address, bridge: bridge.clone() }
             }
@@ -233,6 +238,8 @@ pub enum Key {
     Closed {
         /// The pod's address.
         address: IpAddr,
+        /// The name of its bridge.
+        bridge: String,
     },
     /// See [`Element::Neighbours`].
     Neighbours {
@@ -251,8 +258,8 @@ pub enum Key {
 }
 
 impl Key {
-    /// Whether the element belongs to no single attachment: many ask for it, and only garbage
-    /// collection takes it away.
+    /// Whether the element belongs to no single attachment: many ask for it. A closed bridge goes with the last of them,
+    /// the pair of a bridge by garbage collection.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Bridge { .. } | Self::ClosedBridge { .. })
     }
@@ -283,7 +290,7 @@ impl fmt::Display for Key {
             Self::Masqueraded { address } => write!(f, "masquerade of ports of {address}"),
             Self::Forwarded { address } => write!(f, "forwarding of {address}"),
             Self::ClosedBridge { ifname } => write!(f, "closed bridge {ifname}"),
-            Self::Closed { address } => write!(f, "ingress policy of {address}"),
+            Self::Closed { address, .. } => write!(f, "ingress policy of {address}"),
             Self::Neighbours { address, bridge } => {
                 write!(f, "ingress of {address} from bridge {bridge}")
             }

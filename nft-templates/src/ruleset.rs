@@ -1,5 +1,6 @@
 //! The ruleset in the kernel of the present network namespace.
 
+mod closers;
 mod commit;
 mod forward;
 mod look;

@@ -96,6 +96,8 @@ pub(crate) fn sets(family: Family) -> &'static [&'static str] {
             "closed_bridges",
             "closed4",
             "closed6",
+            "closers4",
+            "closers6",
             "neighbours4",
             "neighbours6",
         ],
@@ -104,7 +106,7 @@ pub(crate) fn sets(family: Family) -> &'static [&'static str] {
     }
 }
 
-/// The places of a key. All but a spoof check and a port have one; a port's second one is that of its conditions.
+/// The places of a key. Most have one. A port's second one is that of its conditions, an ingress policy's that of its bridge.
 pub(crate) fn places(key: &Key) -> Vec<Place> {
     let inet = |set: &'static str, key: Vec<u8>| Place { family: Family::Inet, set, key };
     let bridge = |set: &'static str, key: Vec<u8>| Place { family: Family::Bridge, set, key };
@@ -136,7 +138,13 @@ pub(crate) fn places(key: &Key) -> Vec<Place> {
             vec![inet(of(address, "forwarded4", "forwarded6"), octets(*address))]
         }
         Key::ClosedBridge { ifname } => vec![inet("closed_bridges", padded_ifname(ifname))],
-        Key::Closed { address } => vec![inet(of(address, "closed4", "closed6"), octets(*address))],
+        Key::Closed { address, bridge } => {
+            let pair = [octets(*address), padded_ifname(bridge)].concat();
+            vec![
+                inet(of(address, "closed4", "closed6"), octets(*address)),
+                inet(of(address, "closers4", "closers6"), pair),
+            ]
+        }
         Key::Neighbours { address, bridge } => {
             let pair = [octets(*address), padded_ifname(bridge)].concat();
             vec![inet(of(address, "neighbours4", "neighbours6"), pair)]
@@ -203,6 +211,7 @@ pub(crate) fn entries(element: &Element, owner: &Owner) -> Result<Vec<Entry>, Er
         }
         Element::Bridge { ifname }
         | Element::ClosedBridge { ifname }
+        | Element::Closed { bridge: ifname, .. }
         | Element::Neighbours { bridge: ifname, .. }
         | Element::SpoofCheck { port: ifname, .. }
             if !is_ifname(ifname) =>
@@ -224,7 +233,10 @@ pub(crate) fn entries(element: &Element, owner: &Owner) -> Result<Vec<Entry>, Er
         _ => goto.clone().unwrap_or(Value::Nothing),
     };
     let key = element.key();
-    let owner = if key.is_shared() { Owner::shared() } else { owner.clone() };
+    let owner = match key {
+        Key::Bridge { .. } => Owner::shared(),
+        _ => owner.clone(),
+    };
     let entry = |place: Place| {
         let value = match (element, place.set) {
             (Element::HostPort { .. }, set) if set.starts_with("conditions") => goto.clone()?,
@@ -236,7 +248,8 @@ pub(crate) fn entries(element: &Element, owner: &Owner) -> Result<Vec<Entry>, Er
 }
 
 /// What an element in the kernel stands for. `None` for one that says nothing by itself (a port that is
-/// spoof-checked is named with its MAC address in another set, and conditions are a port's) or that nobody could have made.
+/// spoof-checked is named with its MAC address in another set, a pod with an ingress policy with its bridge, and conditions
+/// are a port's) or that nobody could have made.
 pub(crate) fn key(place: &Place) -> Option<Key> {
     let bytes = &place.key[..];
     Some(match place.set {
@@ -251,10 +264,13 @@ pub(crate) fn key(place: &Place) -> Option<Key> {
         "masqueraded4" | "masqueraded6" => Key::Masqueraded { address: address(bytes)? },
         "forwarded4" | "forwarded6" => Key::Forwarded { address: address(bytes)? },
         "closed_bridges" => Key::ClosedBridge { ifname: ifname(bytes.get(..16)?)? },
-        "closed4" | "closed6" => Key::Closed { address: address(bytes)? },
+        "closers4" | "closers6" => {
+            let (address, bridge) = on_bridge(bytes)?;
+            Key::Closed { address, bridge }
+        }
         "neighbours4" | "neighbours6" => {
-            let (ip, bridge) = bytes.split_at_checked(bytes.len().checked_sub(16)?)?;
-            Key::Neighbours { address: address(ip)?, bridge: ifname(bridge)? }
+            let (address, bridge) = on_bridge(bytes)?;
+            Key::Neighbours { address, bridge }
         }
         "macs" => Key::SpoofCheck {
             port: ifname(bytes.get(..16)?)?,
@@ -262,6 +278,12 @@ pub(crate) fn key(place: &Place) -> Option<Key> {
         },
         _ => return None,
     })
+}
+
+/// An address and the name of an interface.
+fn on_bridge(bytes: &[u8]) -> Option<(IpAddr, String)> {
+    let (ip, bridge) = bytes.split_at_checked(bytes.len().checked_sub(16)?)?;
+    Some((address(ip)?, ifname(bridge)?))
 }
 
 /// The pod's end of a host port, from the value in the kernel.
@@ -334,7 +356,7 @@ mod tests {
             name.prop_map(|ifname| Key::Bridge { ifname }),
             any::<IpAddr>().prop_map(|address| Key::Forwarded { address }),
             name.prop_map(|ifname| Key::ClosedBridge { ifname }),
-            any::<IpAddr>().prop_map(|address| Key::Closed { address }),
+            (any::<IpAddr>(), name).prop_map(|(address, bridge)| Key::Closed { address, bridge }),
             (any::<IpAddr>(), name)
                 .prop_map(|(address, bridge)| Key::Neighbours { address, bridge }),
             (name, any::<[u8; 6]>()).prop_map(|(port, mac)| Key::SpoofCheck { port, mac }),

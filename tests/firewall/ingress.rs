@@ -102,6 +102,31 @@ fn a_policy_holds_for_a_pod_as_long_as_it_has_one() {
 }
 
 #[test]
+fn a_bridge_is_kept_apart_no_longer_than_a_pod_on_it_has_a_policy() {
+    let del = |node: &Node, list: &Value, pod: Pod| catena(node, None).del(list, &pod.container);
+    let del_without_a_record = |node: &Node, list: &Value, pod: Pod| {
+        node.run(["rm", "-r", "/var/lib/catena/attachments/net1"]);
+        catena(node, None).del(list, &pod.container);
+    };
+    let gc = |node: &Node, list: &Value, pod: Pod| {
+        pod.container.delete();
+        catena(node, None).gc(list, &[]).success();
+    };
+    for leave in [del, del_without_a_record, gc] {
+        let node = Node::new();
+        let second = Pod::add(&node, &on_a_bridge(2, &policy("same-bridge")), "second", None);
+        let closed = ["isolated", "same-bridge"].map(|of| on_a_bridge(1, &policy(of)));
+        let pods = [("first", &closed[0]), ("next", &closed[1])];
+        let [first, next] = pods.map(|(name, list)| Pod::add(&node, list, name, None));
+        let open = Pod::add(&node, &on_a_bridge(1, &policy("open")), "open", None);
+        leave(&node, &closed[0], first);
+        reach_nothing(&[("while one has it", &open.container, second.addresses, 80)]);
+        del(&node, &closed[1], next);
+        reach("after the last", &open.container, second.addresses, 80, "second");
+    }
+}
+
+#[test]
 fn check_misses_the_parts_of_a_policy() {
     let node = Node::new();
     let list = on_a_bridge(1, &policy("isolated"));

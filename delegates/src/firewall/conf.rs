@@ -86,7 +86,7 @@ impl Conf {
                 continue;
             }
             let bridge = link_of(result)?;
-            elements.push(Element::Closed { address });
+            elements.push(Element::Closed { address, bridge: bridge.to_owned() });
             if self.ingress == Ingress::SameBridge {
                 elements.push(Element::Neighbours { address, bridge: bridge.to_owned() });
             }

@@ -138,7 +138,7 @@ impl Elements {
         }
     }
 
-    /// GC: removes what is known of bridges that are gone. No attachment does: others may be on them.
+    /// GC: removes what is known of bridges that are gone, and opens those that are closed for nobody's sake.
     pub fn collect_bridges(node: &Node) -> Result<()> {
         let host = node.host()?;
         let names: HashSet<_> = host.link().list()?.into_iter().map(|link| link.name).collect();

@@ -56,7 +56,9 @@ impl<'a> Plan<'a> {
                     Some(earlier) => {
                         let earlier = &mut plan.adds[*earlier];
                         let same_owner = earlier.0.owner == entry.owner;
-                        if !same_owner || matches!(element, Element::HostPort { .. }) {
+                        if !(same_owner || element.key().is_shared())
+                            || matches!(element, Element::HostPort { .. })
+                        {
                             return Err(Error::Duplicate { element: Box::new(element.clone()) });
                         }
                         *earlier = (entry, element);
@@ -128,7 +130,7 @@ impl Ruleset {
         let state = self.read(&plan.families, places, std::iter::empty())?;
         Ok(plan.removes.iter().any(|(place, key, owner)| {
             let entry = state.entries.get(place);
-            entry.is_some_and(|entry| entry.owner == **owner || key.is_shared())
+            entry.is_some_and(|entry| is_to_go(entry, key, owner))
         }))
     }
 
@@ -193,6 +195,7 @@ impl Ruleset {
                 }
             }
             change.remove_all(plan);
+            self.hand_on_bridges(plan, &mut change)?;
             change.add_all(plan, &mut decided)?;
             if collect && !change.committed.upgraded {
                 change.requests.extend(self.no_longer_used(&change.unled())?);
@@ -286,7 +289,7 @@ impl Change {
         Ok(())
     }
 
-    fn take(&mut self, place: &Place) {
+    pub(super) fn take(&mut self, place: &Place) {
         if let Some(entry) = self.state.entries.remove(place) {
             if let Value::Goto(chain) = entry.value {
                 self.led.entry(chain).or_default().0 += 1;
@@ -295,10 +298,19 @@ impl Change {
         }
     }
 
+    /// Elements of closed bridges that are to go by the plan, and whose the plan says that they are.
+    pub(super) fn closed_bridges(&self, plan: &Plan<'_>) -> Vec<Entry> {
+        let closed = plan.removes.iter().filter(|(_, key, _)| is_handed_on(key));
+        let held = closed.filter_map(|(place, _, owner)| {
+            self.state.entries.get(place).filter(|entry| entry.owner == **owner)
+        });
+        held.cloned().collect()
+    }
+
     fn remove_all(&mut self, plan: &Plan<'_>) {
-        for (place, key, owner) in &plan.removes {
+        for (place, key, owner) in plan.removes.iter().filter(|(_, key, _)| !is_handed_on(key)) {
             let Some(entry) = self.state.entries.get(place) else { continue };
-            if entry.owner == **owner || key.is_shared() {
+            if is_to_go(entry, key, owner) {
                 self.take(place);
             } else {
                 let left = ((*key).clone(), entry.owner.clone());
@@ -344,6 +356,15 @@ impl Change {
         let lost = self.led.iter().filter(|(_, (lost, gained))| *lost > 0 && *gained == 0);
         lost.map(|(chain, (lost, _))| (chain.clone(), *lost)).collect()
     }
+}
+
+/// Whether an element in the kernel goes when this owner gives up its key.
+fn is_to_go(entry: &Entry, key: &Key, owner: &Owner) -> bool {
+    entry.owner == *owner || matches!(key, Key::Bridge { .. })
+}
+
+fn is_handed_on(key: &Key) -> bool {
+    matches!(key, Key::ClosedBridge { .. })
 }
 
 /// The error for a batch that failed for a reason that cannot be mended here.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use super::{ATTEMPTS, Ruleset, state::Found};
+use super::{ATTEMPTS, Ruleset, closers::hand_on, state::Found};
 use crate::{
     element::{Element, Key},
     error::Error,
@@ -127,35 +127,6 @@ impl Ruleset {
         Ok(held)
     }
 
-    /// Removes what is known of bridges that `exists` does not know, and says how much that was. It is shared, and so no
-    /// attachment removes it. For garbage collection.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::commit`], but for those of conflicts.
-    pub fn collect_bridges(&mut self, exists: &dyn Fn(&str) -> bool) -> Result<usize, Error> {
-        self.locked(|ruleset| {
-            for _ in 0..ATTEMPTS {
-                let generation = ruleset.generation()?;
-                let mut entries = ruleset.all_entries(Family::Inet)?;
-                entries.retain(|entry| match stored::key(&entry.place) {
-                    Some(Key::Bridge { ifname } | Key::ClosedBridge { ifname }) => !exists(&ifname),
-                    _ => false,
-                });
-                let requests: Vec<_> =
-                    entries.iter().map(|entry| set_element::delete(&entry.place)).collect();
-                match ruleset.connection.batch(Some(generation), &requests)? {
-                    Outcome::Done => return Ok(requests.len()),
-                    Outcome::Stale => {}
-                    Outcome::Failed(failed) => {
-                        return Err(super::commit::rejected(&requests, &failed));
-                    }
-                }
-            }
-            Err(Error::Busy { attempts: ATTEMPTS })
-        })
-    }
-
     /// All elements of both tables, or `None` if anyone changed anything meanwhile. The kernel marks an
     /// interrupted dump of rules or chains (`NLM_F_DUMP_INTR`) but not one of a set's elements, which then
     /// may miss some and repeat others.
@@ -205,6 +176,10 @@ impl Ruleset {
                 for family in Family::OURS {
                     entries.extend(ruleset.all_entries(family)?);
                 }
+                let closed =
+                    entries.iter().filter(|entry| is_shared(entry) && entry.owner == *owner);
+                let handed_on: Vec<_> =
+                    closed.flat_map(|closed| hand_on(closed, &entries)).collect();
                 entries.retain(|entry| entry.owner == *owner && !is_shared(entry));
                 let requests: Vec<_> =
                     entries.iter().map(|entry| set_element::delete(&entry.place)).collect();
@@ -214,7 +189,7 @@ impl Ruleset {
                         *led.entry(chain.clone()).or_default() += 1;
                     }
                 }
-                let requests = [requests, ruleset.no_longer_used(&led)?].concat();
+                let requests = [requests, handed_on, ruleset.no_longer_used(&led)?].concat();
                 match ruleset.connection.batch(Some(generation), &requests)? {
                     Outcome::Done => {
                         let mut held: Vec<_> = entries.into_iter().filter_map(held_by).collect();

@@ -93,8 +93,17 @@ impl Ruleset {
     /// All elements of a table's sets, which are sure to be all only if the ruleset's generation is the same
     /// before and after. A dump: not for the way of an ADD or DEL.
     pub(super) fn all_entries(&mut self, family: Family) -> Result<Vec<Entry>, Error> {
+        self.entries_of(family, crate::stored::sets(family))
+    }
+
+    /// The elements of some of a table's sets (see [`Self::all_entries`]).
+    pub(super) fn entries_of(
+        &mut self,
+        family: Family,
+        sets: &[&'static str],
+    ) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
-        for set in crate::stored::sets(family) {
+        for set in sets {
             for message in self.connection.dump(&set_element::dump(family, set))? {
                 if let NfTablesMessage::NewSetElement(message) = &message {
                     entries.extend(set_element::entries(family, set, message));

@@ -126,14 +126,14 @@ impl Shared {
 }
 
 /// Whether an nftables object of Catena is nobody's: policies (`egress_...`, `ports_...`) and elements are somebody's, but for the
-/// version and what is known of bridges.
+/// version and the pairs of bridges.
 fn is_static(name: &str) -> bool {
     let ours = ["inet catena ", "bridge catena "];
     let Some(rest) = ours.iter().find_map(|table| name.strip_prefix(table)) else {
         return false;
     };
     match rest.split(' ').collect::<Vec<_>>()[..] {
-        ["element", place, ..] => matches!(place, "version" | "bridges" | "closed_bridges"),
+        ["element", place, ..] => matches!(place, "version" | "bridges"),
         ["chain" | "rule", place, ..] => {
             !place.starts_with("egress_") && !place.starts_with("ports_")
         }
