@@ -17,18 +17,21 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test kills bench lint build install uninstall packages nextest clean
+.PHONY: help demo test test-kubernetes kills bench lint build install uninstall packages kubernetes nextest clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
 
 demo: packages build ## Try the full chain in a throw-away namespace (needs root)
 	$(SUDO) $(BINARY) try $(CONFLIST)
 
-test: packages nextest lint ## Everything that must hold: rustfmt, clippy, all tests, kills (needs root)
+test: packages kubernetes nextest lint ## Everything that must hold: rustfmt, clippy, all tests, kills (needs root)
 	$(CARGO) nextest run --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
 	$(MAKE) kills
+
+test-kubernetes: packages kubernetes nextest ## The tests beside a real Kubernetes alone (needs root)
+	$(CARGO) nextest run --locked --test kubernetes
 
 kills: packages nextest ## Kill every verb at each of its system calls; the tests alone try some (needs root)
 	KILL_EVERY=1 $(CARGO) nextest run --locked --test kills --success-output final
@@ -52,6 +55,9 @@ uninstall: build ## Put back what was in BIN_DIR before
 
 packages: ## Install what demo and test need from Debian's packages
 	tests/install-packages.sh
+
+kubernetes: packages ## Build the API server and the kubelet that tests run, once on a machine
+	tests/kubernetes/prepare.sh
 
 nextest: ## Install the test runner, if it isn't there
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the demo and the tests need from the distribution's packages (Debian, Ubuntu).
-# Does nothing, and needs no network, where all of it is there.
+# With names of packages, installs these instead. Does nothing, and needs no network, where all of it is there.
 set -euo pipefail
 
-packages=(
+packages=("$@")
+[ $# -gt 0 ] || packages=(
   # To build a static binary.
   gcc libc6-dev make
   # The kernel's own view, and traffic.
@@ -12,6 +13,8 @@ packages=(
   firewalld dbus-daemon
   # Real runtimes, and the plugins to compare with.
   podman containerd crun containernetworking-plugins busybox-static
+  # The keys of a cluster.
+  openssl
 )
 
 missing=()

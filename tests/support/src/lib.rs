@@ -12,7 +12,7 @@
 //!   with a conflist, [`Catena`] runs the binary under test; and for tests of what comes of it
 //!   [`Network`] with its [`Pod`]s,
 //! * foreign plugins made of shell ([`Scripts`]), and configurations ([`conf`]),
-//! * real container runtimes from Debian's packages ([`runtimes`]).
+//! * real container runtimes from Debian's packages ([`runtimes`]), and a real Kubernetes ([`kubernetes`]).
 //!
 //! Nothing outlives the test, however it ends: the namespaces go with the thread, processes are
 //! killed by the kernel when the thread that started them is gone, and all files lie on the node's
@@ -25,6 +25,7 @@ mod catena;
 pub mod conf;
 mod exec;
 mod killed;
+pub mod kubernetes;
 mod monitor;
 mod mounts;
 mod neighbour;

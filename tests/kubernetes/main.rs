@@ -1,0 +1,5 @@
+//! Catena beside a real Kubernetes. `tests/kubernetes/prepare.sh` lays out what it is made of.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod environment;
+mod faults;
