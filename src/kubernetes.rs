@@ -8,5 +8,6 @@
 //! (<https://github.com/k8snetworkplumbingwg/multi-net-spec>).
 
 pub mod cluster;
+pub mod master;
 pub mod networks;
 pub mod selection;
