@@ -7,25 +7,21 @@ use comfy_table::Table;
 use serde::Serialize;
 use serde_json::{Serializer, Value, ser::PrettyFormatter};
 
-/// Prints a result or an error object as the reference plugins do: indented by four spaces, without a last newline.
-pub fn print_cni(value: &Value) -> io::Result<()> {
+/// A result or an error object as the reference plugins print it: indented by four spaces, without a last newline.
+pub fn cni(value: &Value) -> String {
     let mut text = Vec::new();
-    value.serialize(&mut Serializer::with_formatter(
-        &mut text,
-        PrettyFormatter::with_indent(b"    "),
-    ))?;
-    write(&text)
-}
-
-/// Prints a value on one line, as the reference plugins print their versions.
-pub fn print_line(value: &Value) -> io::Result<()> {
-    write(format!("{value}\n").as_bytes())
+    value
+        .serialize(&mut Serializer::with_formatter(
+            &mut text,
+            PrettyFormatter::with_indent(b"    "),
+        ))
+        .expect("JSON can be written to memory");
+    String::from_utf8(text).expect("JSON is UTF-8")
 }
 
 /// Prints a value for a person or a script: indented, with a last newline.
 pub fn print_json(value: &Value) -> io::Result<()> {
-    print_cni(value)?;
-    write(b"\n")
+    write(format!("{}\n", cni(value)).as_bytes())
 }
 
 /// Prints text as it is.

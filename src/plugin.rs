@@ -2,12 +2,14 @@
 
 use std::{
     env,
+    ffi::{OsStr, OsString},
     io::{self, Read},
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
 };
 
 use chain::{Code, ConfList, Environment, Error, Request, Result, Stdin, Verb, Version};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{logging, meta, output, wiring};
@@ -24,22 +26,81 @@ pub fn run(kind: &'static str) -> ExitCode {
         return ExitCode::SUCCESS;
     };
     logging::init(false);
-    let mut version = Version::LATEST;
-    let served = panic::catch_unwind(AssertUnwindSafe(|| {
-        serve(kind, &command.to_string_lossy(), &mut version)
-    }))
-    .unwrap_or_else(|_| Err(Error::internal(format!("{kind} panicked; see its standard error"))));
-    let printed = match &served {
-        Ok(None) => Ok(()),
-        Ok(Some(Answer::Result(result))) => output::print_cni(result),
-        Ok(Some(Answer::Versions(versions))) => output::print_line(versions),
-        Err(error) => output::print_cni(&error.to_json(version)),
+    let read = Invocation::read(kind, &command, |name| env::var_os(name), read_stdin);
+    let served = match read {
+        Ok(invocation) => invocation.serve(),
+        Err(error) => Served::failed(&error, Version::LATEST),
     };
-    if let Err(error) = printed {
+    if let Err(error) = output::print_text(&served.stdout) {
         tracing::error!("standard output: {error}");
         return ExitCode::FAILURE;
     }
-    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if served.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One call of the binary as a plugin, whoever got it from the runtime.
+pub struct Invocation {
+    /// The plugin's type.
+    pub kind: &'static str,
+    /// `CNI_COMMAND`.
+    pub verb: Verb,
+    /// The other `CNI_*` variables.
+    pub environment: Environment,
+    /// What the runtime wrote to standard input.
+    pub stdin: Vec<u8>,
+}
+
+/// What a call has come to: what goes to standard output, and whether it succeeded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The result, the versions or the error object; empty where the verb has no result.
+    pub stdout: String,
+    /// Whether the plugin ends with exit code 0.
+    pub ok: bool,
+}
+
+impl Served {
+    /// A failure, in the version that the caller speaks.
+    pub fn failed(error: &Error, version: Version) -> Self {
+        Self { stdout: output::cni(&error.to_json(version)), ok: false }
+    }
+}
+
+impl Invocation {
+    /// Validates a call: the verb, its variables by `get`, and then only `stdin`, which a person at a terminal may not
+    /// have given.
+    pub fn read(
+        kind: &'static str,
+        command: &OsStr,
+        get: impl Fn(&str) -> Option<OsString>,
+        stdin: impl FnOnce() -> Result<Vec<u8>>,
+    ) -> Result<Self> {
+        let verb: Verb = command.to_string_lossy().parse()?;
+        let environment = match verb {
+            // It has no variables that could be wrong.
+            Verb::Version => Environment::read(verb, |_| None)?,
+            verb => Environment::read(verb, get)?,
+        };
+        Ok(Self { kind, verb, environment, stdin: stdin()? })
+    }
+
+    /// Does what the call says. A panic is the call's failure, not the process's end.
+    pub fn serve(&self) -> Served {
+        let kind = self.kind;
+        let mut version = Version::LATEST;
+        let served = panic::catch_unwind(AssertUnwindSafe(|| serve(self, &mut version)))
+            .unwrap_or_else(|_| {
+                Err(Error::internal(format!("{kind} panicked; see its standard error")))
+            });
+        match served {
+            Ok(None) => Served { stdout: String::new(), ok: true },
+            Ok(Some(Answer::Result(result))) => Served { stdout: output::cni(&result), ok: true },
+            Ok(Some(Answer::Versions(versions))) => {
+                Served { stdout: format!("{versions}\n"), ok: true }
+            }
+            Err(error) => Served::failed(&error, version),
+        }
+    }
 }
 
 /// What goes to stdout.
@@ -51,15 +112,13 @@ enum Answer {
 }
 
 /// Does what `CNI_COMMAND` says. `version` becomes the configuration's as soon as it is known, for the error object.
-fn serve(kind: &'static str, command: &str, version: &mut Version) -> Result<Option<Answer>> {
-    let command: Verb = command.parse()?;
+fn serve(invocation: &Invocation, version: &mut Version) -> Result<Option<Answer>> {
+    let Invocation { kind, verb: command, ref environment, stdin: ref raw } = *invocation;
     if command == Verb::Version {
-        return Ok(Some(Answer::Versions(versions(kind, &read_stdin()?))));
+        return Ok(Some(Answer::Versions(versions(kind, raw))));
     }
-    let environment = Environment::read(command, |name| env::var_os(name))?;
-    let stdin = read_stdin()?;
-    let stdin = Stdin::decode(command, &stdin).inspect_err(|_| {
-        *version = version_of(&stdin).unwrap_or(*version);
+    let stdin = Stdin::decode(command, raw).inspect_err(|_| {
+        *version = version_of(raw).unwrap_or(*version);
     })?;
     *version = stdin.conf.cni_version;
     let conf_version = stdin.conf.cni_version;
