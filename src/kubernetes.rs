@@ -7,7 +7,9 @@
 //! Standard: the Kubernetes network custom resource de-facto standard, version 1.3
 //! (<https://github.com/k8snetworkplumbingwg/multi-net-spec>).
 
+pub mod client;
 pub mod cluster;
 pub mod master;
 pub mod networks;
 pub mod selection;
+pub mod status;

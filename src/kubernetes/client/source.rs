@@ -1,0 +1,128 @@
+//! Where an API server is, and who asks: a kubeconfig file or a pod's service account.
+
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chain::{Error, Result};
+use kube::config::{
+    AuthInfo, Cluster, Config, Context, KubeConfigOptions, Kubeconfig, KubeconfigError,
+    NamedAuthInfo, NamedCluster, NamedContext,
+};
+
+/// Where a pod has its service account's `token` and `ca.crt`.
+pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+/// How long a connection may take to come about.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// What says where the API server is.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A kubeconfig file; its current context counts.
+    Kubeconfig(PathBuf),
+    /// The variables `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`, and a folder with `token` and `ca.crt`.
+    InCluster {
+        /// The address or name.
+        host: String,
+        /// The port.
+        port: String,
+        /// The folder, usually [`SERVICE_ACCOUNT`].
+        folder: PathBuf,
+    },
+}
+
+impl Source {
+    /// The pod's own cluster by its environment, with the service account in `folder`; `None` outside of pods.
+    pub fn in_cluster(folder: &Path) -> Option<Self> {
+        let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        Some(Self::InCluster {
+            host: variable("KUBERNETES_SERVICE_HOST")?,
+            port: variable("KUBERNETES_SERVICE_PORT")?,
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// The configuration of a client, read anew from the files.
+    pub(super) async fn read(&self) -> Result<Config> {
+        let failed = |error: KubeconfigError| Error::config(format!("{self}: {error}"));
+        let kubeconfig = match self {
+            Self::Kubeconfig(path) => Kubeconfig::read_from(path).map_err(failed)?,
+            Self::InCluster { host, port, folder } => service_account(host, port, folder),
+        };
+        let own_proxy = kubeconfig
+            .clusters
+            .iter()
+            .any(|cluster| cluster.cluster.as_ref().is_some_and(|own| own.proxy_url.is_some()));
+        let options = KubeConfigOptions::default();
+        let mut config =
+            Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?;
+        config.connect_timeout = Some(CONNECT_LIMIT);
+        // Calls are repeated here, where their time is limited.
+        config.default_retry = false;
+        // As in Go, the environment's proxy is for others than this host.
+        if !own_proxy && is_loopback(config.cluster_url.host()) {
+            config.proxy_url = None;
+        }
+        if config.accept_invalid_certs {
+            // None would have the host's certificates read, for nothing.
+            config.root_cert.get_or_insert_default();
+        }
+        if let Self::InCluster { folder, .. } = self {
+            config.root_cert_file = Some(folder.join("ca.crt"));
+        }
+        Ok(config)
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kubeconfig(path) => write!(f, "kubeconfig {}", path.display()),
+            Self::InCluster { folder, .. } => write!(f, "service account {}", folder.display()),
+        }
+    }
+}
+
+/// The kubeconfig that a service account amounts to.
+fn service_account(host: &str, port: &str, folder: &Path) -> Kubeconfig {
+    let file = |name| folder.join(name).to_string_lossy().into_owned();
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let name = "in-cluster".to_owned();
+    Kubeconfig {
+        current_context: Some(name.clone()),
+        contexts: vec![NamedContext {
+            name: name.clone(),
+            context: Some(Context {
+                cluster: name.clone(),
+                user: Some(name.clone()),
+                ..Default::default()
+            }),
+            other: Default::default(),
+        }],
+        clusters: vec![NamedCluster {
+            name: name.clone(),
+            cluster: Some(Cluster {
+                server: Some(format!("https://{host}:{port}")),
+                certificate_authority: Some(file("ca.crt")),
+                ..Default::default()
+            }),
+            other: Default::default(),
+        }],
+        auth_infos: vec![NamedAuthInfo {
+            name,
+            auth_info: Some(AuthInfo { token_file: Some(file("token")), ..Default::default() }),
+            other: Default::default(),
+        }],
+        ..Default::default()
+    }
+}
+
+fn is_loopback(host: Option<&str>) -> bool {
+    let Some(host) = host else { return false };
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
