@@ -104,6 +104,17 @@ impl<'a, N: Node> Executor<'a, N> {
         Error::join(findings).map_or(Ok(()), Err)
     }
 
+    /// Replaces the result of an ADD that was finished: its caller has changed what it tells of. CHECK and repair go by it.
+    pub fn amend(&self, attachment: &Attachment, result: &CniResult) -> Result<()> {
+        for key in self.keys_of(attachment)? {
+            if let Some(mut record) = self.records.read(&key)? {
+                record.result = Some(result.clone());
+                self.records.write(&record)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the delegates of a chain find in CHECK, each its own. Only one that cannot look at all (its configuration, the
     /// namespace) ends it, since those after it could not either.
     fn findings(

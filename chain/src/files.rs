@@ -1,9 +1,9 @@
 //! Files that Catena keeps, as crashes, power cuts and other people may have left them.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,8 @@ use nix::{
     fcntl::{AT_FDCWD, RenameFlags, renameat2},
     libc,
 };
+
+use crate::{Error, Result, record::hex};
 
 /// What has the name of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,4 +136,93 @@ pub fn is_aside(name: &str) -> bool {
         rest.is_empty() || rest.strip_prefix('.').is_some_and(|n| n.parse::<u32>().is_ok())
     };
     name.rsplit_once(".corrupt").is_some_and(|(_, rest)| number(rest))
+}
+
+/// Writes a file under its name, replacing an older one as a whole. It and its name are on the disk on return; folders
+/// that are missing are made. The file is returned to be appended to.
+pub fn write(path: &Path, content: &[u8]) -> Result<File> {
+    let draft = draft(path);
+    let dir = path.parent().expect("a file is in a folder");
+    let open = || create(&draft);
+    let file = match open() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            create_dirs(dir)?;
+            open()
+        }
+        file => file,
+    };
+    let mut file = file.map_err(|error| at(&draft, &error))?;
+    file.write_all(content).map_err(|error| at(&draft, &error))?;
+    file.sync_all().map_err(|error| at(&draft, &error))?;
+    fs::rename(&draft, path).map_err(|error| at(path, &error))?;
+    sync_dir(dir)?;
+    Ok(file)
+}
+
+/// Where a file is written before it gets its name. There is one writer at a time, so one name suffices, and what a killed
+/// process left is written over.
+pub fn draft(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+/// What a digest begins with in a file's name. No network's name or container id begins with it.
+const HASHED: char = '%';
+
+/// A name, or its digest where it is long: all parts together must fit into the 255 bytes of a file's name.
+pub fn short(text: &str, longest: usize) -> String {
+    if text.len() <= longest { text.to_owned() } else { format!("{HASHED}{}", hex(text)) }
+}
+
+/// Whether a name is the digest of a long one.
+pub fn is_shortened(name: &str) -> bool {
+    name.starts_with(HASHED)
+}
+
+/// The names in a folder; none where there is no such folder. Names that are not text are nobody's records.
+pub fn names(dir: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(at(dir, &error)),
+    };
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// Makes a folder and what is missing above it, durably, for root alone.
+pub fn create_dirs(dir: &Path) -> Result<()> {
+    let existing = dir.ancestors().find(|dir| dir.symlink_metadata().is_ok());
+    if let Some(file) = existing.filter(|dir| !dir.is_dir()) {
+        set_aside(file, "it is no directory");
+    }
+    let existing = dir.ancestors().find(|dir| dir.is_dir());
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| at(dir, &error))?;
+    // Each new folder is an entry of the one above it.
+    for above in dir.ancestors().skip(1) {
+        sync_dir(above)?;
+        if Some(above) == existing {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a file; it need not be there.
+pub fn remove_file(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(at(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Has a folder's entries on the disk.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| at(dir, &error))
+}
+
+/// An error of a file, which names it.
+pub fn at(path: &Path, error: &io::Error) -> Error {
+    Error::io(format!("{}: {error}", path.display()))
 }

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(crate) use self::journal::Journal;
+pub(crate) use self::store::hex;
 pub use self::{lock::Lock, store::Records};
 use crate::{
     Attachment, CniArgs, CniResult, History, PluginConf, Result, Version, check_container_id,
@@ -82,7 +83,7 @@ impl Key {
 
 /// A digest of JSON, in hex.
 pub(crate) fn digest_of(json: &Value) -> String {
-    store::hex(&json.to_string())
+    hex(&json.to_string())
 }
 
 /// An attachment as it was planned and as far as it came.

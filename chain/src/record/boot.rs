@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{Records, store};
+use super::Records;
 use crate::{
     Dirs, Error, Result,
     files::{self, Found},
@@ -26,7 +26,7 @@ impl Dirs {
         let mark = match mark_in(&marker)? {
             Mark::Sound(mark) => mark,
             Mark::Missing => {
-                store::create_dirs(&self.run)?;
+                files::create_dirs(&self.run)?;
                 self.mark(&marker, &read(Path::new(UUID))?)?;
                 read(&marker)?
             }
@@ -51,8 +51,8 @@ impl Dirs {
 
     /// Removes drafts of the marker, which processes have left that were killed.
     pub(super) fn sweep_marks(&self) -> Result<()> {
-        for name in store::names(&self.run)?.iter().filter(|name| name.starts_with(".boot.")) {
-            store::remove_file(&self.run.join(name))?;
+        for name in files::names(&self.run)?.iter().filter(|name| name.starts_with(".boot.")) {
+            files::remove_file(&self.run.join(name))?;
         }
         Ok(())
     }

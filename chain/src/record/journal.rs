@@ -1,18 +1,14 @@
 //! A record while its ADD runs: what is done is appended to its file.
 
-use std::{
-    fs::{self, File},
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::{fs::File, io::Write, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Record, Records, State,
-    store::{at, create_dirs, draft, sync_dir},
+use super::{Record, Records, State};
+use crate::{
+    CniResult, Error, Result,
+    files::{self, at},
 };
-use crate::{CniResult, Error, Result, files};
 
 /// One line after the first.
 #[derive(Default, Serialize, Deserialize)]
@@ -81,26 +77,7 @@ impl Journal {
 
 /// Writes a record under its name, replacing an older one as a whole, and syncs it.
 pub(super) fn create(records: &Records, record: &Record) -> Result<File> {
-    let path = records.path(&record.key());
-    let draft = draft(&path);
-    let dir = path.parent().expect("a record's file is in its network's folder");
-    let open = || files::create(&draft);
-    let file = match open() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_dirs(dir)?;
-            open()
-        }
-        file => file,
-    };
-    let mut file = file.map_err(|error| at(&draft, &error))?;
-    let write = |file: &mut File| -> Result<()> {
-        file.write_all(&line(record)?).map_err(|error| at(&draft, &error))?;
-        file.sync_all().map_err(|error| at(&draft, &error))?;
-        fs::rename(&draft, &path).map_err(|error| at(&path, &error))?;
-        sync_dir(dir)
-    };
-    write(&mut file)?;
-    Ok(file)
+    files::write(&records.path(&record.key()), &line(record)?)
 }
 
 /// The form that a record says it has.

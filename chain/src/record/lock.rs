@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{Key, Records, store};
-use crate::{Error, Result, lock};
+use crate::{Error, Result, files, lock};
 
 thread_local! {
     /// The locks that this thread has. A chain runs on one thread, so whoever waits for one of these waits for itself.
@@ -76,7 +76,7 @@ impl Records {
         loop {
             let file = match open() {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    store::create_dirs(&dir)?;
+                    files::create_dirs(&dir)?;
                     open().map_err(failed)?
                 }
                 file => file.map_err(failed)?,

@@ -1,18 +1,13 @@
 //! The records as files: `<state>/attachments/<network>/<container>@<ifname>:<scope>.json`.
 
-use std::{
-    fs::{self, DirBuilder, File},
-    io,
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::{Key, Record, journal};
 use crate::{
     Code, Dirs, Error, Result,
-    files::{self, Found},
+    files::{self, Found, at, draft, names, remove_file, short},
 };
 
 /// The records of a node.
@@ -83,7 +78,7 @@ impl Records {
             if !files.iter().any(|file| is_record(file)) {
                 continue;
             }
-            if name.starts_with(HASHED) {
+            if files::is_shortened(&name) {
                 // The name is too long for a folder's, and stands in each record.
                 let dir = self.attachments_dir().join(&name);
                 let mut records = files
@@ -169,23 +164,8 @@ fn stem(container_id: &str, ifname: &str) -> String {
     short(&format!("{container_id}@{ifname}"), 120)
 }
 
-/// What a digest begins with in a file's name. No network's name or container id begins with it.
-const HASHED: char = '%';
-
-/// A name, or its digest where it is long: all parts together must fit into the 255 bytes of a file's name.
-fn short(text: &str, longest: usize) -> String {
-    if text.len() <= longest { text.to_owned() } else { format!("{HASHED}{}", hex(text)) }
-}
-
-pub(super) fn hex(text: &str) -> String {
+pub(crate) fn hex(text: &str) -> String {
     Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Where a record is written before it gets its name. There is one writer at a time, so one name suffices, and what a
-/// killed process left is written over.
-pub(super) fn draft(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.new"))
 }
 
 /// The name of the record that a draft of this name is for, if it is a draft's.
@@ -195,52 +175,4 @@ pub(super) fn record_of_draft(name: &str) -> Option<&str> {
 
 pub(super) fn is_record(name: &str) -> bool {
     !name.starts_with('.') && name.ends_with(".json")
-}
-
-/// The names in a folder; none where there is no such folder. Names that are not text are nobody's records.
-pub(super) fn names(dir: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-        {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(at(dir, &error)),
-    };
-    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
-}
-
-/// Makes a folder and what is missing above it, durably, for root alone.
-pub(super) fn create_dirs(dir: &Path) -> Result<()> {
-    let existing = dir.ancestors().find(|dir| dir.symlink_metadata().is_ok());
-    if let Some(file) = existing.filter(|dir| !dir.is_dir()) {
-        files::set_aside(file, "it is no directory");
-    }
-    let existing = dir.ancestors().find(|dir| dir.is_dir());
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| at(dir, &error))?;
-    // Each new folder is an entry of the one above it.
-    for above in dir.ancestors().skip(1) {
-        sync_dir(above)?;
-        if Some(above) == existing {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a file; it need not be there.
-pub(super) fn remove_file(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path, &error)),
-        _ => Ok(()),
-    }
-}
-
-pub(super) fn sync_dir(dir: &Path) -> Result<()> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| at(dir, &error))
-}
-
-pub(super) fn at(path: &Path, error: &io::Error) -> Error {
-    Error::io(format!("{}: {error}", path.display()))
 }

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 
 use super::{
     Key, Records,
-    store::{draft, is_record, names, record_of_draft, remove_file},
+    store::{is_record, record_of_draft},
 };
-use crate::Result;
+use crate::{
+    Result,
+    files::{draft, names, remove_file},
+};
 
 impl Records {
     /// Removes a network's drafts that never became records, and locks without a record; what a living process has

@@ -9,7 +9,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::Dirs;
+use crate::{Dirs, files};
 
 fn records() -> (TempDir, Records) {
     let dir = TempDir::new().unwrap();
@@ -291,7 +291,7 @@ fn what_killed_processes_left_of_records_is_swept_but_for_what_is_at_work() {
         ["kept", "dead", "busy"].map(|id| record("net", id, "eth0", "conflist"));
     records.write(&kept).unwrap();
     drop(records.lock(&kept.key()).unwrap());
-    let drafts = [&dead, &busy].map(|record| store::draft(&records.path(&record.key())));
+    let drafts = [&dead, &busy].map(|record| files::draft(&records.path(&record.key())));
     for draft in &drafts {
         fs::write(draft, "").unwrap();
     }
