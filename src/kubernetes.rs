@@ -9,6 +9,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod conf;
 pub mod master;
 pub mod networks;
 pub mod selection;

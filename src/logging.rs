@@ -1,7 +1,8 @@
 //! Logs go to standard error: standard output is the result's alone.
 
-use std::{io::IsTerminal, str::FromStr};
+use std::{io::IsTerminal, path::PathBuf, str::FromStr};
 
+use serde::Deserialize;
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// The variable that sets what is logged: a level, or `target=level` pairs with commas between (default `warn`).
@@ -23,4 +24,50 @@ pub fn init(verbose: bool) {
     if unusable {
         tracing::warn!("{VARIABLE} is no log filter; write a level (debug) or target=level pairs");
     }
+}
+
+/// The logging keys of the meta plugin's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Settings {
+    /// `logToStderr` (default true).
+    #[serde(rename = "logToStderr", default)]
+    pub to_stderr: Option<bool>,
+    /// `logFile`: is written to as well.
+    #[serde(rename = "logFile", default)]
+    pub file: Option<PathBuf>,
+    /// `logLevel`: `panic`, `error`, `verbose` or `debug`.
+    #[serde(rename = "logLevel", default)]
+    pub level: Option<String>,
+    /// `logOptions`: when `logFile` begins anew, and what of it is kept.
+    #[serde(rename = "logOptions", default)]
+    pub rotation: Option<Rotation>,
+}
+
+/// When a log file begins anew, and what is kept of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Rotation {
+    /// `maxAge`: older files are removed, in days (default 5; 0: never).
+    #[serde(rename = "maxAge", default = "five")]
+    pub max_age: u32,
+    /// `maxSize`: a file that would become larger is set aside, in megabytes (default 100, also for 0).
+    #[serde(rename = "maxSize", default = "hundred")]
+    pub max_size: u32,
+    /// `maxBackups`: how many files are kept (default 5; 0: all).
+    #[serde(rename = "maxBackups", default = "five")]
+    pub max_backups: u32,
+    /// `compress`: files set aside are compressed (default true).
+    #[serde(default = "yes")]
+    pub compress: bool,
+}
+
+fn five() -> u32 {
+    5
+}
+
+fn hundred() -> u32 {
+    100
+}
+
+fn yes() -> bool {
+    true
 }
