@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "figures for docs/reliability.md")]
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -276,6 +277,58 @@ fn a_late_del_leaves_the_rules_of_the_container_that_has_the_address_now() {
     assert_same(&before, &node.snapshot(), &shared());
 }
 
+/// The reference takes its two rules, word for word.
+#[test]
+fn del_leaves_what_an_administrator_says_of_a_containers_address() {
+    let tools = [("iptables", "10.1.0.2"), ("ip6tables", "fd00:1::2")];
+    for old in [false, true] {
+        let node = Node::new();
+        let bin = node.dir("iptables");
+        if old {
+            old_iptables(&bin);
+        }
+        let go = Runtime::new(
+            Plugins::debian(&node).search_path(&bin),
+            conflist("1.0.0", &chain("bridge", &["firewall"])),
+        );
+        let switch = Switch::new(&node, &chain("bridge", &["firewall"]));
+        let rules = || {
+            tools.map(|(tool, _)| {
+                let tool = if old { format!("{tool}-legacy") } else { tool.to_owned() };
+                node.run([&*tool, "-S", "CNI-FORWARD"])
+            })
+        };
+        let c1 = node.container("c1");
+        let attachment = attachment(&c1, 8080);
+        let result = go.add(&attachment).unwrap_or_else(|e| panic!("{e}"));
+        let theirs = rules();
+        for (tool, address) in tools {
+            let tool = if old { format!("{tool}-legacy") } else { tool.to_owned() };
+            for rule in [
+                format!("-s {address} -p tcp --dport 22 -j ACCEPT"),
+                format!("-s {address} -m comment --comment mine -j ACCEPT"),
+                format!("-d {address} -j ACCEPT"),
+                format!("-d {address} -m conntrack --ctstate ESTABLISHED -j ACCEPT"),
+                format!("-d {address} -i lan -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+            ] {
+                let words = [&*tool, "-A", "CNI-FORWARD"].into_iter().chain(rule.split(' '));
+                node.run(words);
+            }
+        }
+        let both = rules();
+        switch.catena.take_over(&attachment, result);
+        switch.del(&attachment);
+        for ((both, theirs), left) in both.iter().zip(&theirs).zip(rules()) {
+            let of_container =
+                |line: &&str| line.contains("10.1.0.2") || line.contains("fd00:1::2");
+            let gone: Vec<_> = theirs.lines().filter(of_container).collect();
+            assert_eq!(gone.len(), 2, "{theirs}");
+            let expected: Vec<_> = both.lines().filter(|line| !gone.contains(line)).collect();
+            assert_eq!(left.lines().collect::<Vec<_>>(), expected);
+        }
+    }
+}
+
 /// The reference's chain for masquerading is of the container, and not of one interface.
 #[test]
 fn del_of_one_interface_leaves_another_of_the_same_container_masqueraded() {
@@ -506,17 +559,22 @@ fn nft(node: &Node, text: &str) {
     node.cmd(["nft", "-f", "-"]).stdin(text).output().success();
 }
 
-/// Where iptables is the one from before nf_tables, netlink shows nothing of its rules.
-#[test]
-fn rules_of_old_iptables_are_checked_and_deleted() {
-    let node = Node::new();
-    let bin = node.dir("old-iptables");
+/// Names the tools of old iptables as the reference calls them.
+fn old_iptables(bin: &Path) {
     for tool in ["iptables", "ip6tables"] {
         for end in ["", "-save", "-restore"] {
             let old = format!("/usr/sbin/{tool}-legacy{end}");
             std::os::unix::fs::symlink(old, bin.join(format!("{tool}{end}"))).unwrap();
         }
     }
+}
+
+/// Where iptables is the one from before nf_tables, netlink shows nothing of its rules.
+#[test]
+fn rules_of_old_iptables_are_checked_and_deleted() {
+    let node = Node::new();
+    let bin = node.dir("old-iptables");
+    old_iptables(&bin);
     let switch = Switch::new(&node, &chain("bridge", &["portmap", "firewall"]));
     let old = Runtime::new(
         Plugins::debian(&node).search_path(&bin),

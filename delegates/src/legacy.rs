@@ -101,3 +101,33 @@ impl Tools {
         )
     }
 }
+
+/// The words of a line: what is in double quotes is one, and a backslash in it takes the next character as it is.
+pub(crate) fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if quoted => word.get_or_insert_default().extend(characters.next()),
+            ' ' if !quoted => words.extend(word.take()),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_is_one_word() {
+        assert_eq!(words(r#"a "" "b c"#), ["a", "", "b c"], "a quote without its end");
+        assert_eq!(words(r#"-m "say \"a\" " -j"#), ["-m", r#"say "a" "#, "-j"]);
+    }
+}

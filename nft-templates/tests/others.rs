@@ -73,6 +73,39 @@ fn rules_are_understood_whoever_made_them() {
     }
 }
 
+/// What the reference plugin firewall has for a container, and what looks like it.
+#[test]
+fn a_rule_that_compares_more_is_another_one() {
+    let node = Node::new();
+    for (iptables, ip, own) in
+        [("iptables", Family::Ip, "10.1.0.2"), ("ip6tables", Family::Ip6, "fd00::2")]
+    {
+        let rule = |args: &str| node.run([iptables].into_iter().chain(args.split(' ')));
+        rule("-N pod");
+        for said in [
+            format!("-s {own} -j ACCEPT"),
+            format!("-d {own} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+            format!("-d {own} -j ACCEPT"),
+            format!("-s {own} -j DROP"),
+            format!("-s {own} -p tcp --dport 22 -j ACCEPT"),
+            format!("-s {own} -i lan -j ACCEPT"),
+            format!("-s {own} -m comment --comment mine -j ACCEPT"),
+            format!("-d {own} -m conntrack --ctstate ESTABLISHED -j ACCEPT"),
+            format!("-d {own} -m conntrack ! --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+            format!("-d {own} -m conntrack --ctstate RELATED,ESTABLISHED --ctproto 6 -j ACCEPT"),
+            format!("-d {own} -i lan -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
+        ] {
+            rule(&format!("-A pod {said}"));
+        }
+        let rules = rules(&Chain::new(ip, "filter", "pod"));
+        let found: Vec<_> =
+            rules.iter().map(|rule| (rule.accepts_all_from(), rule.accepts_answers_to())).collect();
+        let own = Some(own.parse().unwrap());
+        assert_eq!(found[..2], [(own, None), (None, own)]);
+        assert_eq!(found[2..], [(None, None); 9]);
+    }
+}
+
 #[test]
 fn chains_go_with_the_rules_that_lead_to_them_or_not_at_all() {
     let node = Node::new();

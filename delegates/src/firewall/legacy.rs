@@ -3,7 +3,7 @@
 
 use chain::Result;
 
-use crate::legacy::{Listing, TOOLS, Tools};
+use crate::legacy::{Listing, TOOLS, Tools, words};
 
 const CNI_FORWARD: &str = "CNI-FORWARD";
 /// What accepts the bit of the mark, as in `nft-templates/iptables.nft`.
@@ -133,7 +133,10 @@ impl Filter {
 
     /// The commands that take it away again.
     fn withdrawal(&self) -> Vec<String> {
-        let is_ours = |rule: &&str| is_rule(rule, ACCEPT, "ACCEPT");
+        // One that an administrator wrote for himself has no such comment.
+        let is_ours = |rule: &&str| {
+            is_rule(rule, ACCEPT, "ACCEPT") && words(rule).iter().any(|word| word == "catena")
+        };
         let ours = self.rules(CNI_FORWARD).filter(is_ours);
         let mut commands: Vec<_> = ours.map(|rule| format!("-D {CNI_FORWARD} {rule}")).collect();
         let (admin, others): (Vec<&str>, Vec<&str>) = self
@@ -165,19 +168,15 @@ impl Filter {
 
 /// Whether a rule has this condition, and beside it no other than a comment, and this target.
 fn is_rule(rule: &str, condition: &str, target: &str) -> bool {
-    let Some((rest, to)) = rule.rsplit_once("-j ") else { return false };
-    let conditions = match rest.split_once("-m comment --comment ") {
-        None => rest.trim().to_owned(),
-        Some((before, after)) => {
-            // A comment of several words is quoted.
-            let after = match after.strip_prefix('"') {
-                Some(quoted) => quoted.split_once('"').map_or("", |(_, after)| after),
-                None => after.split_once(' ').map_or("", |(_, after)| after),
-            };
-            format!("{} {}", before.trim(), after.trim()).trim().to_owned()
-        }
-    };
-    conditions == condition && to.trim() == target
+    let mut said = words(rule);
+    let comment = said
+        .windows(3)
+        .position(|three| three[..2] == ["-m", "comment"] && three[2] == "--comment");
+    if let Some(at) = comment {
+        said.drain(at..said.len().min(at + 4));
+    }
+    let wanted = words(condition).into_iter().chain(["-j", target].map(str::to_owned));
+    said.into_iter().eq(wanted)
 }
 
 #[cfg(test)]
@@ -204,7 +203,22 @@ mod tests {
             ACCEPT,
             "ACCEPT"
         ));
-        assert!(!is_rule("-i eth0 -m comment --comment \"a b\" -j CNI-ADMIN", "", "CNI-ADMIN"));
+        for other in [
+            r#"-i eth0 -m comment --comment "a b" -j CNI-ADMIN"#,
+            r#"-m comment --comment "a b" -i eth0 -j CNI-ADMIN"#,
+            r#"-m comment --comment "-j CNI-ADMIN" -j MINE"#,
+        ] {
+            assert!(!is_rule(other, "", "CNI-ADMIN"), "{other}");
+        }
+        assert!(is_rule(r#"-m comment --comment "say \"a b\" " -j CNI-ADMIN"#, "", "CNI-ADMIN"));
+    }
+
+    #[test]
+    fn an_administrators_own_rule_stays() {
+        let ours = format!("-A {CNI_FORWARD} {ACCEPT} -m comment --comment catena -j ACCEPT");
+        let own = format!("-A {CNI_FORWARD} {ACCEPT} -j ACCEPT");
+        assert_eq!(filter(&[&ours, &own]).withdrawal(), [ours.replacen("-A", "-D", 1)]);
+        assert_eq!(filter(&[&own]).withdrawal(), [""; 0]);
     }
 
     #[test]

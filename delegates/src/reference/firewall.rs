@@ -26,8 +26,9 @@ impl Part for Firewall<'_> {
             let own = self.0.get();
             let mut rules = tables.rules(&chain)?;
             rules.retain(|rule| {
-                let address = rule.source().or_else(|| rule.destination());
-                rule.accepts() && address.is_some_and(|address| own.contains(&address))
+                // One of more words is an administrator's.
+                let address = rule.accepts_all_from().or_else(|| rule.accepts_answers_to());
+                address.is_some_and(|address| own.contains(&address))
             });
             traces.rules.append(&mut rules);
         }
@@ -41,10 +42,9 @@ impl Checked for Firewall<'_> {
         let mut missing = Vec::new();
         for address in self.0.get() {
             let chain = chain(if address.is_ipv6() { Family::Ip6 } else { Family::Ip });
-            let mut rules = tables.rules(&chain)?;
-            rules.retain(|rule| rule.accepts());
-            let from = rules.iter().any(|rule| rule.source() == Some(*address));
-            let to = rules.iter().any(|rule| rule.destination() == Some(*address));
+            let rules = tables.rules(&chain)?;
+            let from = rules.iter().any(|rule| rule.accepts_all_from() == Some(*address));
+            let to = rules.iter().any(|rule| rule.accepts_answers_to() == Some(*address));
             any |= from || to;
             for (is_there, what) in [(from, "from"), (to, "to")] {
                 if !is_there {

@@ -10,7 +10,7 @@ use nft_templates::{
 };
 
 use super::tables::{Said, Tables, Traces};
-use crate::legacy::{Listing, TOOLS, Tools};
+use crate::legacy::{Listing, TOOLS, Tools, words};
 
 /// A table of both families, as far as this node uses it.
 pub(super) struct Legacy {
@@ -92,6 +92,11 @@ impl Line {
         Self { family, text: text.to_owned(), words: words(text) }
     }
 
+    /// What it says, without "-A" and the chain.
+    fn said(&self) -> Vec<&str> {
+        self.words.iter().skip(2).map(String::as_str).collect()
+    }
+
     /// The word after an option, unless the option is negated.
     fn after(&self, option: &str) -> Option<&str> {
         let at = self.words.iter().position(|word| word == option)?;
@@ -111,8 +116,26 @@ impl Said for Line {
         self.after("-j").or_else(|| self.after("-g")).map(str::to_owned)
     }
 
-    fn accepts(&self) -> bool {
-        self.after("-j") == Some("ACCEPT")
+    fn accepts_all_from(&self) -> Option<IpAddr> {
+        let bare = matches!(self.said()[..], ["-s", _, "-j", "ACCEPT"]);
+        bare.then(|| self.source()).flatten()
+    }
+
+    fn accepts_answers_to(&self) -> Option<IpAddr> {
+        let bare = matches!(
+            self.said()[..],
+            [
+                "-d",
+                _,
+                "-m",
+                "conntrack",
+                "--ctstate",
+                "RELATED,ESTABLISHED" | "ESTABLISHED,RELATED",
+                "-j",
+                "ACCEPT"
+            ]
+        );
+        bare.then(|| self.destination()).flatten()
     }
 
     fn masquerades(&self) -> bool {
@@ -140,25 +163,6 @@ impl Said for Line {
     }
 }
 
-/// The words of a line: what is in double quotes is one, and a backslash in it takes the next character as it is.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
-    let mut characters = line.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            '\\' if quoted => word.get_or_insert_default().extend(characters.next()),
-            ' ' if !quoted => words.extend(word.take()),
-            other => word.get_or_insert_default().push(other),
-        }
-    }
-    words.extend(word);
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +185,30 @@ mod tests {
         let others =
             line("-A a ! -s 10.1.0.2/32 -d 10.1.0.0/24 -m comment --comment catena -j ACCEPT");
         assert_eq!((others.source(), others.destination()), (None, None));
-        assert_eq!((others.comment(), others.accepts()), (Some("catena"), true));
-        assert_eq!(words(r#"a "" "b c"#), ["a", "", "b c"], "a quote without its end");
+        assert_eq!(others.comment(), Some("catena"));
+    }
+
+    #[test]
+    fn only_rules_of_no_other_words_are_the_references() {
+        let from = "-A CNI-FORWARD -s 10.1.0.2/32 -j ACCEPT";
+        let answers =
+            "-A CNI-FORWARD -d 10.1.0.2/32 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+        let own = Some([10, 1, 0, 2].into());
+        assert_eq!((line(from).accepts_all_from(), line(from).accepts_answers_to()), (own, None));
+        let answers = line(answers);
+        assert_eq!((answers.accepts_all_from(), answers.accepts_answers_to()), (None, own));
+        for others in [
+            "-A CNI-FORWARD -d 10.1.0.2/32 -j ACCEPT",
+            "-A CNI-FORWARD -s 10.1.0.2/32 -j DROP",
+            "-A CNI-FORWARD ! -s 10.1.0.2/32 -j ACCEPT",
+            "-A CNI-FORWARD -s 10.1.0.0/24 -j ACCEPT",
+            "-A CNI-FORWARD -s 10.1.0.2/32 -i lan -j ACCEPT",
+            "-A CNI-FORWARD -s 10.1.0.2/32 -m comment --comment mine -j ACCEPT",
+            "-A CNI-FORWARD -d 10.1.0.2/32 -m conntrack --ctstate ESTABLISHED -j ACCEPT",
+            "-A CNI-FORWARD -d 10.1.0.2/32 -m conntrack ! --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        ] {
+            let others = line(others);
+            assert_eq!((others.accepts_all_from(), others.accepts_answers_to()), (None, None));
+        }
     }
 }

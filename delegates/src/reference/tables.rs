@@ -23,8 +23,10 @@ pub(crate) trait Tables {
 pub(crate) trait Said {
     /// The chain that it jumps or goes to.
     fn leads_to(&self) -> Option<String>;
-    /// Whether it accepts.
-    fn accepts(&self) -> bool;
+    /// The one source address of which it accepts everything, if it says nothing else.
+    fn accepts_all_from(&self) -> Option<IpAddr>;
+    /// The one destination address of which it accepts answers, if it says nothing else.
+    fn accepts_answers_to(&self) -> Option<IpAddr>;
     /// Whether it masquerades.
     fn masquerades(&self) -> bool;
     /// Its comment.
@@ -70,8 +72,12 @@ impl Said for Rule {
         Rule::leads_to(self)
     }
 
-    fn accepts(&self) -> bool {
-        Rule::accepts(self)
+    fn accepts_all_from(&self) -> Option<IpAddr> {
+        Rule::accepts_all_from(self)
+    }
+
+    fn accepts_answers_to(&self) -> Option<IpAddr> {
+        Rule::accepts_answers_to(self)
     }
 
     fn masquerades(&self) -> bool {

@@ -22,6 +22,13 @@ const NF_ACCEPT: u32 = 1;
 const EXTENSION_NAME: u16 = 1;
 const EXTENSION_REVISION: u16 = 2;
 const EXTENSION_INFO: u16 = 3;
+// `match` conntrack (linux/netfilter/xt_conntrack.h): where its flags and states are, in all revisions from 1 on, and what
+// says that nothing but the states is compared, and that these are ESTABLISHED and RELATED.
+const CONNTRACK_FLAGS: usize = 146;
+const CONNTRACK_INVERTED: usize = 148;
+const CONNTRACK_STATES: usize = 150;
+const OF_STATES: u16 = 1;
+const ESTABLISHED_OR_RELATED: u16 = 6;
 // Bases of what is loaded from a packet (NFT_PAYLOAD_*).
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
@@ -40,6 +47,26 @@ struct Extension {
     name: String,
     revision: u32,
     info: Vec<u8>,
+}
+
+impl Extension {
+    /// Whether it is iptables' `-m conntrack --ctstate RELATED,ESTABLISHED`, and no more.
+    fn is_of_answers(&self) -> bool {
+        let half = |at: usize| {
+            let bytes = self.info.get(at..at + 2)?;
+            Some(u16::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        let states = match self.revision {
+            // One byte there.
+            1 => self.info.get(CONNTRACK_STATES).map(|states| u16::from(*states)),
+            _ => half(CONNTRACK_STATES),
+        };
+        self.name == "conntrack"
+            && self.revision >= 1
+            && half(CONNTRACK_FLAGS) == Some(OF_STATES)
+            && half(CONNTRACK_INVERTED) == Some(0)
+            && states == Some(ESTABLISHED_OR_RELATED)
+    }
 }
 
 impl Rule {
@@ -86,6 +113,27 @@ impl Rule {
     /// Whether it accepts.
     pub fn accepts(&self) -> bool {
         matches!(self.verdict(), Some((Verdict::Accept, _)))
+    }
+
+    /// The one source address of which it accepts everything: it compares nothing else, and says nothing of itself.
+    pub fn accepts_all_from(&self) -> Option<IpAddr> {
+        let is_bare = self.accepts() && self.comment.is_none() && self.uncounted().count() == 3;
+        is_bare.then(|| self.source()).flatten()
+    }
+
+    /// The one destination address of which it accepts the answers, by iptables' match `conntrack`: it compares nothing else,
+    /// and says nothing of itself.
+    pub fn accepts_answers_to(&self) -> Option<IpAddr> {
+        let is_bare = self.accepts() && self.comment.is_none() && self.uncounted().count() == 4;
+        let answers = self.extensions("match").any(|of| of.is_of_answers());
+        (is_bare && answers).then(|| self.destination()).flatten()
+    }
+
+    /// Its expressions, but for counters, which iptables gives to every rule. An address is two: loaded, and compared.
+    fn uncounted(&self) -> impl Iterator<Item = &Expressions> {
+        self.expressions.iter().filter(|expression| {
+            !matches!(expression, Expressions::Other { expression_type, .. } if expression_type == "counter")
+        })
     }
 
     /// Its expressions, but for those that count, log or comment.
