@@ -211,20 +211,42 @@ impl Record {
     }
 
     /// Takes the result that later plugins of the attachment came to, as each delegate of a chain does. Where a runtime
-    /// runs plugins one by one, each has a record of its own, and what ties one to the next is the result it was given.
-    pub fn take_later_result(&mut self, others: &[Self]) {
-        let mut others: Vec<_> = others.iter().filter(|other| self.stands_beside(other)).collect();
+    /// runs plugins one by one, each has a record of its own, and what ties one to the next is the result it was given. A chain
+    /// within another one goes by that one's.
+    pub fn take_later_result(&mut self, all: &[Self]) {
+        let mut others: Vec<_> = all.iter().filter(|other| self.stands_beside(other)).collect();
         while let Some(next) = others.iter().position(|other| other.prev_result == self.result) {
             self.result.clone_from(&others.swap_remove(next).result);
         }
+        let (around, others): (Vec<_>, Vec<_>) = all
+            .iter()
+            .filter(|one| self.is_of_same_interface(one))
+            .cloned()
+            .partition(|one| one.complete && one.keys_within().contains(&self.key()));
+        if let Some(mut around) = around.into_iter().next() {
+            around.take_later_result(&others);
+            self.result = around.result.or_else(|| self.result.take());
+        }
     }
 
-    /// Whether another plugin of the same attachment, which a runtime ran by itself, left that record.
-    fn stands_beside(&self, other: &Self) -> bool {
+    /// The keys of the records that delegates of this one keep themselves, if any do.
+    pub(crate) fn keys_within(&self) -> Vec<Key> {
+        let Ok(attachment) = self.attachment(None, &self.boot) else { return Vec::new() };
+        let confs = self.delegates.iter().filter_map(|delegate| delegate.plugin_conf().ok());
+        confs.filter_map(|conf| Key::new(&attachment, &Key::scope_within(&conf)).ok()).collect()
+    }
+
+    /// Whether a record is about the same interface of the same container.
+    fn is_of_same_interface(&self, other: &Self) -> bool {
         other.container_id == self.container_id
             && other.ifname == self.ifname
             && other.network == self.network
             && other.netns_id == self.netns_id
+    }
+
+    /// Whether another plugin of the same attachment, which a runtime ran by itself, left that record.
+    fn stands_beside(&self, other: &Self) -> bool {
+        self.is_of_same_interface(other)
             && other.scope != self.scope
             && other.complete
             && other.prev_result.is_some()

@@ -130,13 +130,24 @@ impl Plugin<Node> for Portmap {
     }
 }
 
-/// The elements of the ruleset that an attachment has by this plugin.
+/// The elements of the ruleset that an attachment has by this plugin, with those that its ports need on this node.
 pub fn elements(
     conf: &PluginConf,
     attachment: &Attachment,
     result: &CniResult,
+    node: &Node,
 ) -> Result<Vec<Element>> {
-    Ok(Conf::of(conf)?.elements(attachment, result))
+    let conf = Conf::of(conf)?;
+    let mut elements = conf.elements(attachment, result);
+    if elements.is_empty() {
+        return Ok(elements);
+    }
+    for ip in targets(attachment, result).filter(|_| conf.snat) {
+        // The bridge may be gone as well: whoever puts that back adds what it needs.
+        let path = Path::to(ip.addr(), result, node)?;
+        elements.extend(path.and_then(|path| path.bridge()));
+    }
+    Ok(elements)
 }
 
 /// A port as the reference plugin would have it: it has none of its own for `::1`.

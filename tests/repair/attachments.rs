@@ -48,6 +48,36 @@ fn all_living_attachments_are_repaired_or_those_of_one_network() {
     let output = Catena::new(&node, CATENA).cmd(["repair", "-o", "table"]).output().success();
     assert!(output.starts_with("db cnitool-") && output.contains("/eth0: well\n"), "{output}");
     Catena::new(&node, CATENA).cmd(["repair", "../web"]).output().failure();
+    let output = Catena::new(&node, CATENA).cmd(["repair", "nosuch"]).output().failure();
+    assert!(output.stderr.contains(r#""nosuch""#), "{output}");
+    assert!(output.stderr.contains("these have: db, web"), "{output}");
+}
+
+/// The pair of a bridge, by which neighbours reach each other's ports, is for bridges that the node is on, and ports with
+/// `snat`.
+#[test]
+fn a_flushed_ruleset_comes_back_without_what_add_never_made() {
+    let mut unrouted = bridge("cni0", &["10.1.0.0/24"]);
+    unrouted["isGateway"] = json!(false);
+    unrouted["isDefaultGateway"] = json!(false);
+    let mut unmasqueraded = portmap();
+    unmasqueraded["snat"] = json!(false);
+    for (of, paired) in [
+        ([unrouted, portmap()], false),
+        ([bridge("cni0", &["10.1.0.0/24"]), unmasqueraded], false),
+        ([bridge("cni0", &["10.1.0.0/24"]), portmap()], true),
+    ] {
+        let node = Node::new();
+        let list = conflist("web", &of);
+        let c1 = node.container("c1");
+        Catena::new(&node, CATENA).cap_args(&capabilities(8080)).add(&list, &c1);
+        let before = node.run(["nft", "list", "table", "inet", "catena"]);
+        assert_eq!(before.contains(r#""cni0" . "cni0""#), paired, "{before}");
+        node.run(["nft", "flush", "ruleset"]);
+        let (report, well) = repair(&node, &[]);
+        assert!(well, "{report}");
+        assert_eq!(node.run(["nft", "list", "table", "inet", "catena"]), before);
+    }
 }
 
 #[test]
@@ -134,6 +164,34 @@ fn what_a_runtime_made_plugin_by_plugin_is_repaired_and_chains_within_chains() {
     one_by_one.check(&of(&c1, 8080)).unwrap();
     meta.check(&of(&c2, 8081)).unwrap();
     tool.check(&outer, &c3);
+}
+
+#[test]
+fn what_a_later_plugin_changed_is_kept_where_the_interface_is_of_a_chain_within() {
+    let node = Node::new();
+    let c1 = node.container("c1");
+    let mut guarded = bridge("cni0", &["10.1.0.0/24"]);
+    guarded["macspoofchk"] = json!(true);
+    let within = json!({ "type": "catena", "plugins": [guarded, portmap()] });
+    let tuning = json!({ "type": "tuning", "mac": "02:11:22:33:44:55" });
+    let list = conflist("web", &[within, tuning]);
+    let catena = Catena::new(&node, CATENA).cap_args(&capabilities(8080));
+    catena.add(&list, &c1);
+    let works = || {
+        c1.run(["ip", "neigh", "flush", "all"]);
+        c1.ping("10.1.0.1");
+        catena.check(&list, &c1);
+    };
+    works();
+    for damage in [
+        "nft flush ruleset",
+        "nft delete element bridge catena macs '{ '$(ls /sys/class/net/cni0/brif)' . 02:11:22:33:44:55 }'",
+    ] {
+        node.run(["sh", "-c", damage]);
+        let (report, well) = repair(&node, &[]);
+        assert!(well, "{damage}: {report}");
+        works();
+    }
 }
 
 #[test]

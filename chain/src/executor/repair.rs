@@ -44,7 +44,7 @@ impl<N: Node> Executor<'_, N> {
     /// All attachments are looked at first: what they share (a bridge, the ruleset) comes back with the first of them.
     /// Executables cannot be asked to repair anything, only to CHECK.
     ///
-    /// Errors: where the records cannot be read.
+    /// Errors: where the records cannot be read; a network that none of them is of.
     pub fn repair(
         &self,
         network: Option<&str>,
@@ -73,7 +73,7 @@ impl<N: Node> Executor<'_, N> {
     /// The records of living attachments. A chain within another one is not listed: it is a delegate of that one.
     fn living(&self, network: Option<&str>, boot: &str) -> Result<Vec<Record>> {
         let networks = match network {
-            Some(network) => vec![network.to_owned()],
+            Some(network) => vec![self.known(network)?],
             None => self.records.networks()?,
         };
         let mut records = Vec::new();
@@ -81,10 +81,24 @@ impl<N: Node> Executor<'_, N> {
             records.extend(self.records.list(&network)?);
         }
         records.retain(|record| record.is_live(record.netns.as_deref(), boot));
-        let within: HashSet<_> = records.iter().flat_map(keys_within).collect();
+        let within: HashSet<_> = records.iter().flat_map(Record::keys_within).collect();
         records.retain(|record| !within.contains(&record.key()));
         records.sort_by(in_order_of_add);
         Ok(records)
+    }
+
+    /// A network's name, if it is one that has records, or had.
+    fn known(&self, network: &str) -> Result<String> {
+        let known = self.records.networks()?;
+        if known.iter().any(|one| one == network) {
+            return Ok(network.to_owned());
+        }
+        let known = match &known[..] {
+            [] => "no network has".to_owned(),
+            known => format!("these have: {}", known.join(", ")),
+        };
+        let text = format!("network {network:?} has no attachment on record, {known}");
+        Err(Error::config(text))
     }
 
     /// CHECKs one attachment; `None` where it has gone since it was listed.
@@ -145,10 +159,12 @@ impl<N: Node> Executor<'_, N> {
     pub fn repair_within(&self, attachment: &Attachment, node: &mut N) -> Result<()> {
         let Some(key) = self.keys_of(attachment)?.into_iter().next() else { return Ok(()) };
         let lock = self.records.lock(&key)?;
-        let Some(record) = self.records.read(&key)? else {
+        let Some(mut record) = self.records.read(&key)? else {
             lock.remove();
             return Ok(());
         };
+        let Attachment { network, container_id, ifname, .. } = attachment;
+        record.take_later_result(&self.records.find(network, container_id, ifname)?);
         Error::join(self.put_back(&record, attachment, None, node)).map_or(Ok(()), Err)
     }
 
@@ -218,13 +234,6 @@ impl<N: Node> Executor<'_, N> {
         node.discard();
         missing
     }
-}
-
-/// The keys of the records that delegates of this one keep themselves, if any do.
-fn keys_within(record: &Record) -> Vec<Key> {
-    let Ok(attachment) = record.attachment(None, &record.boot) else { return Vec::new() };
-    let confs = record.delegates.iter().filter_map(|delegate| delegate.plugin_conf().ok());
-    confs.filter_map(|conf| Key::new(&attachment, &Key::scope_within(&conf)).ok()).collect()
 }
 
 /// Where a runtime ran plugins one by one, each has a record: the one that made the interface comes first.

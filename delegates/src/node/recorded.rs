@@ -9,18 +9,19 @@ use chain::{
 };
 use nft_templates::{Element, Owner};
 
+use super::Node;
 use crate::{bridge, firewall, net::Mac, portmap, ptp, snat};
 
-/// How a plugin names its elements.
-type ElementsOf = fn(&PluginConf, &Attachment, &CniResult) -> Result<Vec<Element>>;
+/// How a plugin names its elements. What it needs to know of the node, it looks up there.
+type ElementsOf = fn(&PluginConf, &Attachment, &CniResult, &Node) -> Result<Vec<Element>>;
 
 /// The plugins that have elements.
 const WITH_ELEMENTS: &[(&str, ElementsOf)] = &[
-    ("bridge", bridge::elements),
-    ("ptp", ptp::elements),
+    ("bridge", |conf, attachment, result, _| bridge::elements(conf, attachment, result)),
+    ("ptp", |conf, attachment, result, _| ptp::elements(conf, attachment, result)),
     ("portmap", portmap::elements),
-    ("firewall", firewall::elements),
-    ("snat", snat::elements),
+    ("firewall", |conf, attachment, result, _| firewall::elements(conf, attachment, result)),
+    ("snat", |conf, attachment, result, _| snat::elements(conf, attachment, result)),
 ];
 
 /// The records of attachments whose namespace lives, of all networks.
@@ -57,7 +58,8 @@ pub(super) fn elements(dirs: &Dirs) -> Vec<(Element, Owner)> {
     records.sort_by_key(|record| (!record.complete, record.created));
     let mut places: HashMap<_, usize> = HashMap::new();
     let mut elements: Vec<(Element, Owner)> = Vec::new();
-    for (element, owner) in records.iter().flat_map(elements_of) {
+    let node = Node::with_dirs(dirs.clone());
+    for (element, owner) in records.iter().flat_map(|record| elements_of(record, &node)) {
         match places.entry(element.key()) {
             Entry::Occupied(earlier) => {
                 let earlier = &mut elements[*earlier.get()];
@@ -93,34 +95,22 @@ fn owner_of(record: &Record) -> Owner {
     Owner::new(&record.network, &record.container_id, &record.ifname)
 }
 
-fn elements_of(record: &Record) -> Vec<(Element, Owner)> {
+fn elements_of(record: &Record, node: &Node) -> Vec<(Element, Owner)> {
     let Ok(attachment) = record.attachment(None, &record.boot) else { return Vec::new() };
     let mut elements = Vec::new();
-    let mut ports = None;
     for (index, delegate) in record.delegates.iter().enumerate() {
         let Some(result) = record.result_for(index) else { continue };
         let known = WITH_ELEMENTS.iter().find(|(kind, _)| *kind == delegate.kind());
-        let Some((kind, of)) =
-            known.filter(|_| !delegate.foreign && delegate.state == State::Added)
+        let Some((_, of)) = known.filter(|_| !delegate.foreign && delegate.state == State::Added)
         else {
             continue;
         };
-        match delegate.plugin_conf().and_then(|conf| of(&conf, &attachment, result)) {
+        match delegate.plugin_conf().and_then(|conf| of(&conf, &attachment, result, node)) {
             Ok(found) => {
-                if *kind == "portmap" && !found.is_empty() {
-                    ports = Some(result);
-                }
                 elements.extend(found);
             }
             Err(error) => tracing::warn!(%attachment, %error, "a record's elements are not known"),
         }
-    }
-    // The bridge that ports need is the first interface of a result that has a port of it second.
-    if let Some([bridge, port, _, ..]) = ports.map(|result| result.interfaces.as_slice())
-        && bridge.sandbox.is_empty()
-        && port.sandbox.is_empty()
-    {
-        elements.push(Element::Bridge { ifname: bridge.name.clone() });
     }
     let owner = owner_of(record);
     elements.into_iter().map(|element| (element, owner.clone())).collect()

@@ -3,7 +3,7 @@
 use chain::{CniResult, Result};
 use serde_json::{Value, json};
 
-use super::elements;
+use super::Conf;
 use crate::chained::for_tests;
 
 fn of(more: &Value) -> Result<Vec<String>> {
@@ -18,7 +18,7 @@ fn of(more: &Value) -> Result<Vec<String>> {
         ],
     }))
     .unwrap();
-    let elements = elements(&conf, &attachment, &result)?;
+    let elements = Conf::of(&conf)?.elements(&attachment, &result);
     // Those of ::1 depend on a sysctl of the machine.
     let texts = elements.iter().map(ToString::to_string);
     Ok(texts.filter(|text| !text.contains("[::1]")).collect())

@@ -78,7 +78,8 @@ fn only_living_attachments_that_nobody_is_at_work_on_are_looked_at() {
         executor.repair(network, false, None, world).unwrap()
     };
     assert_eq!(of(Some("net"), &mut world).len(), 1);
-    assert_eq!(of(Some("other"), &mut world).len(), 0);
+    let other = executor.repair(Some("other"), false, None, &mut world).unwrap_err();
+    assert!(other.msg.contains("network \"other\" has no attachment on record, these have: net"));
 
     world.made.clear();
     let lock = executor.records.lock(&record.key()).unwrap();
