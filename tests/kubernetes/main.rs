@@ -3,3 +3,6 @@
 
 mod environment;
 mod faults;
+mod whole_node;
+
+const CATENA: &str = env!("CARGO_BIN_EXE_catena");

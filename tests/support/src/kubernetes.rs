@@ -1,4 +1,5 @@
-//! A real Kubernetes on a node: API server and etcd ([`ApiServer`]), faults between it and its clients ([`Proxy`]).
+//! A real Kubernetes on a node: API server and etcd ([`ApiServer`]), faults between it and its clients ([`Proxy`]), and a
+//! kubelet with containerd that run pods ([`WholeNode`]).
 //!
 //! Everything listens on the node's own loopback, so tests have no ports in common, and keeps its files on
 //! the node's tmpfs. `tests/kubernetes/prepare.sh` lays out the binaries; with `KUBEBUILDER_ASSETS` in the
@@ -21,16 +22,24 @@
 mod api_server;
 mod assets;
 mod client;
+mod containerd;
+mod daemon;
 mod etcd;
 mod faults;
 mod forward;
 mod http;
+mod image;
 mod keys;
+mod kubelet;
 mod paths;
+mod pod;
 mod proxy;
+mod whole_node;
 
 pub use api_server::ApiServer;
 pub use client::{Answer, Client};
 pub use faults::{Fault, Seen};
 pub use paths::{definitions, events, nodes, pods};
+pub use pod::pod;
 pub use proxy::Proxy;
+pub use whole_node::{NODE_NAME, WholeNode};

@@ -12,3 +12,5 @@ mod sandbox;
 pub use containerd::{Containerd, ContainerdTask};
 pub use podman::Podman;
 pub use rootfs::{PAGE, SERVE};
+pub(crate) use rootfs::{oci_runtime, rootfs};
+pub(crate) use sandbox::{ControlGroups, Sandbox};

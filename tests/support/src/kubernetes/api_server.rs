@@ -48,10 +48,13 @@ impl<'n> ApiServer<'n> {
 
     /// Starts one with further flags, for instance `--watch-cache=false`.
     pub fn start_with(node: &'n Node, flags: &[&str]) -> Self {
-        Self::of(node, Assets::with(&["etcd", "kube-apiserver"]), flags)
+        let this = Self::spawn(node, Assets::with(&["etcd", "kube-apiserver"]), flags);
+        this.await_ready();
+        this
     }
 
-    pub(super) fn of(node: &'n Node, assets: Assets, flags: &[&str]) -> Self {
+    /// Starts one that will be ready after some time.
+    pub(super) fn spawn(node: &'n Node, assets: Assets, flags: &[&str]) -> Self {
         let etcd = Etcd::start(node, &assets);
         let keys = Keys::make(node.dir("kubernetes/keys"));
         node.write(node.dir("kubernetes").join("tokens.csv"), USERS);
@@ -62,9 +65,7 @@ impl<'n> ApiServer<'n> {
         }
         let server = spawn(node, &assets, &keys, &flags);
         let (server, etcd) = (Mutex::new(server), Mutex::new(etcd));
-        let this = Self { node, assets, keys, flags, server, etcd };
-        this.await_ready();
-        this
+        Self { node, assets, keys, flags, server, etcd }
     }
 
     /// Where it answers, on the node's loopback.
@@ -215,7 +216,7 @@ impl<'n> ApiServer<'n> {
         lock(&self.server).log()
     }
 
-    fn await_ready(&self) {
+    pub(super) fn await_ready(&self) {
         let admin = self.admin();
         until("the API server is ready", PATIENCE, || {
             lock(&self.etcd).assert_alive();
@@ -250,6 +251,7 @@ fn spawn(node: &Node, assets: &Assets, keys: &Keys, flags: &[String]) -> Backgro
         .args([format!("--etcd-servers={}", etcd::URL)])
         .args([format!("--cert-dir={}", certificates.display())])
         .args([format!("--tls-cert-file={certificate}"), format!("--tls-private-key-file={key}")])
+        .args(["--service-cluster-ip-range=10.96.0.0/16"])
         .args(["--authorization-mode=RBAC", "--allow-privileged=true"])
         .args([format!("--token-auth-file={}", users.display())])
         .args([format!("--service-account-issuer={ISSUER}")])

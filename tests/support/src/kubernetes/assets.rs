@@ -26,10 +26,11 @@ impl Assets {
         })
     }
 
-    /// A binary of the folder; one that it lacks is looked up in `PATH`.
+    /// A binary of the folder; one that it lacks is the cache's, or is looked up in `PATH`.
     pub(super) fn binary(&self, name: &str) -> OsString {
-        let path = self.0.join(name);
-        if path.is_file() { path.into_os_string() } else { name.into() }
+        let folders = std::iter::once(self.0.clone()).chain(cached());
+        let found = folders.map(|dir| dir.join(name)).find(|path| path.is_file());
+        found.map_or_else(|| name.into(), PathBuf::into_os_string)
     }
 
     /// The minor version of a binary, for instance 36 of `Kubernetes v1.36.0`.

@@ -6,8 +6,8 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::rootfs::{executable, rootfs};
-use super::sandbox::Sandbox;
+use super::rootfs::{oci_runtime, rootfs};
+use super::sandbox::{ControlGroups, Sandbox};
 use crate::exec::{Background, Output, Run};
 use crate::netns::Netns;
 use crate::node::Node;
@@ -53,13 +53,9 @@ impl<'n> Containerd<'n> {
              [grpc]\naddress = \"{socket}\"\n[ttrpc]\naddress = \"{socket}.ttrpc\"\n"
         );
         node.write(&config, &text);
-        // containerd has no option to do without control groups, so the OCI runtime has it.
-        let oci_runtime = format!("{dir}/oci-runtime");
-        let script = "#!/bin/sh\nexec crun --cgroup-manager=disabled \"$@\"\n";
-        node.write(&oci_runtime, script);
-        executable(Path::new(&oci_runtime));
+        let oci_runtime = oci_runtime(node);
 
-        let sandbox = Sandbox::start(node);
+        let sandbox = Sandbox::start(node, ControlGroups::Hidden);
         let mut daemon = sandbox
             .cmd(node, [OsStr::new("containerd"), OsStr::new("--config"), config.as_os_str()])
             .spawn(node.fresh_path("containerd.log"));

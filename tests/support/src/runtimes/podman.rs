@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::rootfs::rootfs;
-use super::sandbox::Sandbox;
+use super::sandbox::{ControlGroups, Sandbox};
 use crate::exec::{Output, Run};
 use crate::netns::Netns;
 use crate::node::Node;
@@ -39,7 +39,7 @@ impl<'n> Podman<'n> {
             "[storage]\ndriver = \"vfs\"\ngraphroot = \"/var/lib/containers/storage\"\n\
              runroot = \"/run/containers/storage\"\n",
         );
-        let (sandbox, rootfs) = (Sandbox::start(node), rootfs(node));
+        let (sandbox, rootfs) = (Sandbox::start(node, ControlGroups::Hidden), rootfs(node));
         Self { node, sandbox, rootfs, containers_conf, storage_conf }
     }
 

@@ -27,7 +27,7 @@ printf '{"text":"busybox","from":"%s:%s"}' "$address" "$REMOTE_PORT"
 "#;
 
 /// Makes a root directory on the node's tmpfs.
-pub(super) fn rootfs(node: &Node) -> PathBuf {
+pub(crate) fn rootfs(node: &Node) -> PathBuf {
     let root = node.fresh_path("root");
     for dir in ["bin", "dev", "etc", "proc", "run", "sys", "tmp", "www/cgi-bin"] {
         fs::create_dir_all(root.join(dir)).unwrap_or_else(|e| panic!("creating {dir}: {e}"));
@@ -45,7 +45,15 @@ pub(super) fn rootfs(node: &Node) -> PathBuf {
     root
 }
 
-pub(super) fn executable(path: &Path) {
+/// Writes the command that containerd runs containers with; it has no option to do without control groups, so this has it.
+pub(crate) fn oci_runtime(node: &Node) -> String {
+    let path = node.fresh_path("oci-runtime");
+    node.write(&path, "#!/bin/sh\nexec crun --cgroup-manager=disabled \"$@\"\n");
+    executable(&path);
+    path.display().to_string()
+}
+
+fn executable(path: &Path) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
         .unwrap_or_else(|e| panic!("chmod {}: {e}", path.display()));
 }

@@ -8,24 +8,48 @@ use crate::node::Node;
 use crate::wait::until;
 
 /// The first process of the sandbox: it says which process id the node knows it by, before it has
-/// a `/proc` of its own, hides the control groups, and lets the kernel reap what daemons leave to it.
-const INIT: &str = "read pid rest < /proc/self/stat && \
-    mount -t proc proc /proc && mount -t tmpfs tmpfs /sys/fs/cgroup && \
-    trap '' CHLD && echo $pid && exec sleep infinity";
+/// a `/proc` of its own, and lets the kernel reap what daemons leave to it. The rest is what it does with the control groups.
+const INIT: [&str; 2] = [
+    "read pid rest < /proc/self/stat && mount -t proc proc /proc && ",
+    " && trap '' CHLD && echo $pid && exec sleep infinity",
+];
+
+/// What a sandbox sees of the machine's control groups: nothing that it could leave behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ControlGroups {
+    /// None.
+    Hidden,
+    /// All, but it can't change any. Of both versions at once it sees the first alone: crun can't do with both.
+    ReadOnly,
+}
+
+impl ControlGroups {
+    fn set_up(self) -> &'static str {
+        match self {
+            Self::Hidden => "mount -t tmpfs tmpfs /sys/fs/cgroup",
+            Self::ReadOnly => {
+                "while read -r from dir rest; do case $dir in /sys/fs/cgroup*) \
+                 mount -o remount,bind,ro $dir || exit 1 ;; esac; done < /proc/mounts && \
+                 { ! [ -d /sys/fs/cgroup/unified ] || mount -t tmpfs tmpfs /sys/fs/cgroup/unified; }"
+            }
+        }
+    }
+}
 
 /// A PID and mount namespace inside the node. All its processes are killed when it is dropped, or
 /// the test's thread ends.
 #[derive(Debug)]
-pub(super) struct Sandbox {
+pub(crate) struct Sandbox {
     _init: Background,
     pid: u32,
 }
 
 impl Sandbox {
-    pub(super) fn start(node: &Node) -> Self {
+    pub(crate) fn start(node: &Node, groups: ControlGroups) -> Self {
         let unshare = ["unshare", "--pid", "--mount", "--fork", "--kill-child"];
         // Unchanged: /run/netns stays shared with the node.
-        let options = ["--propagation", "unchanged", "sh", "-c", INIT];
+        let init = INIT.join(groups.set_up());
+        let options = ["--propagation", "unchanged", "sh", "-c", &init];
         let mut init =
             node.cmd(unshare.into_iter().chain(options)).spawn(node.fresh_path("sandbox.log"));
         let pid = until("the sandbox has begun", Duration::from_secs(5), || {
@@ -38,7 +62,7 @@ impl Sandbox {
     }
 
     /// `argv`, to be run inside.
-    pub(super) fn cmd<S: AsRef<OsStr>>(
+    pub(crate) fn cmd<S: AsRef<OsStr>>(
         &self,
         node: &Node,
         argv: impl IntoIterator<Item = S>,
@@ -50,7 +74,7 @@ impl Sandbox {
     }
 
     /// The path by which the node sees the network namespace of the sandbox's process `pid`.
-    pub(super) fn netns_of(&self, pid: u32) -> String {
+    pub(crate) fn netns_of(&self, pid: u32) -> String {
         format!("/proc/{}/root/proc/{pid}/ns/net", self.pid)
     }
 }
