@@ -1,6 +1,6 @@
 //! Why a call failed, and what to look at.
 
-use std::{error::Error as _, fmt, io, time::Duration};
+use std::{error::Error as StdError, fmt, io, iter, time::Duration};
 
 use chain::{Code, Error, Result};
 
@@ -88,7 +88,9 @@ impl Cause {
         match self {
             Self::Silence(_) => true,
             // A conflict of two writers: a patch holds for whatever the other one wrote.
-            _ if self.code() == Some(409) => !self.is_another_uid(),
+            Self::Kube(kube::Error::Api(status)) if status.code == 409 => {
+                status.reason != "AlreadyExists" && !self.is_another_uid()
+            }
             _ if self.code().is_some() => {
                 matches!(self.code(), Some(408 | 429 | 500 | 502 | 503 | 504))
             }
@@ -121,18 +123,23 @@ impl Cause {
     /// Whether server and client do not agree over TLS.
     fn is_of_the_certificate(&self) -> bool {
         let Self::Kube(error) = self else { return false };
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            // As tokio-rustls passes on what rustls says.
-            if let Some(error) = error.downcast_ref::<io::Error>()
-                && error.kind() == io::ErrorKind::InvalidData
-            {
-                return true;
-            }
-            cause = error.source();
-        }
-        false
+        // As tokio-rustls passes on what rustls says.
+        chain(error).any(|cause| {
+            let cause = cause.downcast_ref::<io::Error>();
+            cause.is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
+        })
     }
+}
+
+/// An error and what caused it, outermost first.
+fn chain<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    iter::successors(Some(error), |&error| match error.downcast_ref::<io::Error>() {
+        // Its source is that of the error within, which would be left out.
+        Some(outer) => outer.get_ref().map(|within| within as &(dyn StdError + 'static)),
+        None => error.source(),
+    })
 }
 
 impl fmt::Display for Cause {
@@ -142,14 +149,11 @@ impl fmt::Display for Cause {
             Self::Kube(kube::Error::Api(status)) => {
                 write!(f, "{} ({})", status.message, status.code)
             }
-            Self::Kube(error) => {
-                // The innermost says what happened: "Connection refused"; those around it, that something did.
-                let mut innermost: &dyn std::error::Error = error;
-                while let Some(source) = innermost.source() {
-                    innermost = source;
-                }
-                write!(f, "{innermost}")
-            }
+            // The innermost says what happened: "Connection refused"; those around it, that something did.
+            Self::Kube(error) => match chain(error).last() {
+                Some(innermost) => write!(f, "{innermost}"),
+                None => write!(f, "{error}"),
+            },
         }
     }
 }

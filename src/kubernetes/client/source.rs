@@ -37,10 +37,14 @@ pub enum Source {
 impl Source {
     /// The pod's own cluster by its environment, with the service account in `folder`; `None` outside of pods.
     pub fn in_cluster(folder: &Path) -> Option<Self> {
-        let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+        Self::of_variables(|name| env::var(name).ok(), folder)
+    }
+
+    fn of_variables(variable: impl Fn(&str) -> Option<String>, folder: &Path) -> Option<Self> {
+        let given = |name| variable(name).filter(|value| !value.is_empty());
         Some(Self::InCluster {
-            host: variable("KUBERNETES_SERVICE_HOST")?,
-            port: variable("KUBERNETES_SERVICE_PORT")?,
+            host: given("KUBERNETES_SERVICE_HOST")?,
+            port: given("KUBERNETES_SERVICE_PORT")?,
             folder: folder.to_owned(),
         })
     }
@@ -125,4 +129,50 @@ fn is_loopback(host: Option<&str>) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
         || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_own_cluster_needs_both_variables() {
+        let source = |host: &'static str, port: &'static str| {
+            let variable = move |name: &str| match name {
+                "KUBERNETES_SERVICE_HOST" => Some(host.to_owned()),
+                "KUBERNETES_SERVICE_PORT" => Some(port.to_owned()),
+                _ => None,
+            };
+            Source::of_variables(variable, Path::new(SERVICE_ACCOUNT))
+        };
+        assert!(source("", "443").is_none());
+        assert!(source("10.96.0.1", "").is_none());
+        assert!(Source::of_variables(|_| None, Path::new(SERVICE_ACCOUNT)).is_none());
+        let source = source("10.96.0.1", "443").unwrap();
+        assert_eq!(source.to_string(), format!("service account {SERVICE_ACCOUNT}"));
+    }
+
+    #[test]
+    fn an_ipv6_address_stands_in_brackets() {
+        for (host, url) in [
+            ("10.96.0.1", "https://10.96.0.1:443"),
+            ("fd00::1", "https://[fd00::1]:443"),
+            ("api.example", "https://api.example:443"),
+        ] {
+            let kubeconfig = service_account(host, "443", Path::new("/account"));
+            let cluster = kubeconfig.clusters[0].cluster.as_ref().unwrap();
+            assert_eq!(cluster.server.as_deref(), Some(url));
+            assert_eq!(cluster.certificate_authority.as_deref(), Some("/account/ca.crt"));
+        }
+    }
+
+    #[test]
+    fn this_host_is_asked_without_a_proxy() {
+        for host in ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"] {
+            assert!(is_loopback(Some(host)), "{host}");
+        }
+        for host in ["10.0.0.1", "[fd00::1]", "localhost.example"] {
+            assert!(!is_loopback(Some(host)), "{host}");
+        }
+    }
 }

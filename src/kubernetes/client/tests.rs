@@ -1,6 +1,9 @@
 //! Against a real API server, under an account that has the rights that this module names and no others.
 
+mod credentials;
 mod definitions;
+mod events;
+mod faults;
 mod pods;
 mod status;
 

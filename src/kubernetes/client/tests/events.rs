@@ -1,0 +1,89 @@
+//! Events on pods.
+
+use testnode::kubernetes::{Fault, Proxy};
+
+use super::*;
+
+fn event(reason: &'static str, message: &str) -> PodEvent {
+    PodEvent { warning: reason.starts_with("No"), reason, message: message.into() }
+}
+
+/// Type, reason and message of the events in `blue`.
+fn events(server: &ApiServer<'_>) -> Vec<(String, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    server
+        .admin()
+        .list(&kubernetes::events("blue"))
+        .iter()
+        .map(|event| (text(&event["type"]), text(&event["reason"]), text(&event["message"])))
+        .collect()
+}
+
+#[test]
+fn events_are_shown_with_the_pod_they_are_of() {
+    let node = Node::new();
+    let server = cluster(&node);
+    // As long as a pod's name may be.
+    let name = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(61)].join(".");
+    for name in ["web", &name] {
+        add_pod(&server, name, &json!({}));
+        let api = own_api(&server);
+        let pod = api.pod(&id(name, None)).unwrap();
+        api.record(&pod, event("AddedInterface", "Add eth0 [10.1.1.2/24] from cbr0"));
+        api.record(&pod, event("AddedInterface", "Add net1 [10.2.1.2/24] from blue/net"));
+        api.record(&pod, event("NoNetworkFound", &"ä".repeat(2000)));
+        // They are there when the process may end.
+        drop(api);
+        let shown =
+            server.kubectl(&["describe", "pod", "--namespace=blue", name]).output().success();
+        let (_, shown) = shown.split_once("Events:").unwrap();
+        let lines: Vec<Vec<_>> =
+            shown.lines().map(|line| line.split_whitespace().collect()).collect();
+        for expected in [
+            "Normal AddedInterface catena Add eth0 [10.1.1.2/24] from cbr0",
+            "Normal AddedInterface catena Add net1 [10.2.1.2/24] from blue/net",
+            &format!("Warning NoNetworkFound catena {}", "ä".repeat(512)),
+        ] {
+            let is_it = |line: &Vec<&str>| {
+                // The third column is the age.
+                expected.split(' ').all(|word| line.contains(&word))
+            };
+            assert!(lines.iter().any(is_it), "{expected:?} is not in: {shown}");
+        }
+    }
+}
+
+#[test]
+fn an_event_whose_answer_is_lost_is_there_once() {
+    let node = Node::new();
+    let server = cluster(&node);
+    let proxy = Proxy::start(&server);
+    let uid = add_pod(&server, "web", &json!({}));
+    let api = api(&proxy.kubeconfig(&token(&server)));
+    let pod = api.pod(&id("web", Some(&uid))).unwrap();
+    proxy.once("POST", "/events", Fault::LoseAnswer);
+    api.record(&pod, event("AddedInterface", "Add net1"));
+    drop(api);
+    assert_eq!(events(&server), [("Normal".into(), "AddedInterface".into(), "Add net1".into())]);
+    let posts = proxy.seen().into_iter().filter(|seen| seen.verb == "POST");
+    assert_eq!(posts.map(|seen| seen.status).collect::<Vec<_>>(), [None, Some(409)]);
+}
+
+#[test]
+fn nobody_waits_long_for_events() {
+    let node = Node::new();
+    let server = cluster(&node);
+    let proxy = Proxy::start(&server);
+    add_pod(&server, "web", &json!({}));
+    let api = api(&proxy.kubeconfig(&token(&server)));
+    let pod = api.pod(&id("web", None)).unwrap();
+    proxy.always("POST", "/events", Fault::Hang);
+    // Were each waited for, the test's own limit would be over.
+    for _ in 0..300 {
+        api.record(&pod, event("AddedInterface", "Add net1"));
+    }
+    // Other calls do not wait for them either.
+    api.publish_status(&pod, "[]").unwrap();
+    drop(api);
+    assert_eq!(events(&server), []);
+}
