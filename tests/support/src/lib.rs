@@ -12,6 +12,7 @@
 //!   with a conflist, [`Catena`] runs the binary under test; and for tests of what comes of it
 //!   [`Network`] with its [`Pod`]s,
 //! * foreign plugins made of shell ([`Scripts`]), and configurations ([`conf`]),
+//! * a kubelet's word on the devices of pods ([`PodResources`]),
 //! * real container runtimes from Debian's packages ([`runtimes`]), and a real Kubernetes ([`kubernetes`]).
 //!
 //! Nothing outlives the test, however it ends: the namespaces go with the thread, processes are
@@ -34,6 +35,7 @@ mod network;
 mod node;
 mod pdeathsig;
 mod plugins;
+mod pod_resources;
 mod runtime;
 pub mod runtimes;
 mod scripts;
@@ -49,6 +51,7 @@ pub use netns::{Container, Netns};
 pub use network::{Network, Pod, url};
 pub use node::{Node, Restart};
 pub use plugins::{Call, PLUGINS, PluginOutput, Plugins, links};
+pub use pod_resources::{PodDevices, PodResources, Says};
 pub use runtime::{Attachment, PluginFailure, Runtime};
 pub use scripts::Scripts;
 pub use snapshot::{Shared, Snapshot, assert_same, await_same};
