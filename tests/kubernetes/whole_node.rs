@@ -65,8 +65,6 @@ fn pods_outlive_the_daemons() {
     whole.create_pod("default", &pod("third", NODE_NAME, &json!({})));
     whole.start_kubelet();
     whole.await_running("default", "third");
-    for name in ["first", "second", "third"] {
-        whole.delete_pod("default", name);
-    }
+    whole.delete_pods("default", &["first", "second", "third"]);
     await_same(&before, &node, &shared());
 }

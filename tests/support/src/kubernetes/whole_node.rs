@@ -95,18 +95,29 @@ impl<'n> WholeNode<'n> {
     }
 
     /// Deletes a pod, and waits until containerd has removed its network namespace, which it does after the DEL of its
-    /// networks. The API knows the pod for up to ten seconds more, see [`await_gone`](Self::await_gone).
+    /// networks. The API knows the pod for ten seconds more, and many for a minute, see [`await_gone`](Self::await_gone).
     #[track_caller]
     pub fn delete_pod(&self, namespace: &str, name: &str) {
+        self.delete_pods(namespace, &[name]);
+    }
+
+    /// Deletes pods at once, and waits for all of them, as [`delete_pod`](Self::delete_pod) does.
+    #[track_caller]
+    pub fn delete_pods(&self, namespace: &str, names: &[&str]) {
         let admin = self.api.admin();
-        let path = format!("{}/{name}", pods(namespace));
-        let netns = self.find_netns(&admin.get(&path));
-        admin.delete(&path);
-        match netns {
-            Some(netns) => self.await_pod(namespace, name, "has ended", |_| {
-                (!Path::new(&netns).exists()).then_some(())
-            }),
-            None => self.await_gone(namespace, name),
+        let path = |name: &str| format!("{}/{name}", pods(namespace));
+        let namespaces = names.iter().map(|name| self.find_netns(&admin.get(&path(name))));
+        let namespaces: Vec<_> = namespaces.collect();
+        for name in names {
+            admin.delete(&path(name));
+        }
+        for (name, netns) in names.iter().zip(namespaces) {
+            match netns {
+                Some(netns) => self.await_pod(namespace, name, "has ended", |_| {
+                    (!Path::new(&netns).exists()).then_some(())
+                }),
+                None => self.await_gone(namespace, name),
+            }
         }
     }
 
