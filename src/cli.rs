@@ -5,7 +5,7 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 use chain::{Error, Result, Version};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{commands, logging, output};
+use crate::{commands, daemon, logging, output};
 
 /// Gives containers their networks: a whole CNI chain in one process.
 ///
@@ -41,6 +41,8 @@ enum Verb {
     Try(commands::try_::TryArgs),
     /// Put this binary and its plugins' names into a directory, also over a running version.
     Install(commands::install::InstallArgs),
+    /// Serve the plugin's calls on this node: a faster way, and never the only one.
+    Daemon(daemon::Args),
     /// Undo install: what had the plugins' names before has them again.
     Uninstall(commands::uninstall::UninstallArgs),
 }
@@ -129,7 +131,11 @@ impl Format {
 /// Runs the command line.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    logging::init(cli.verbose);
+    logging::init(match &cli.command {
+        _ if cli.verbose => "debug",
+        Verb::Daemon(_) => "info",
+        _ => "warn",
+    });
     let done = match cli.command {
         Verb::Add(target) => commands::verbs::add(&target),
         Verb::Del(target) => commands::verbs::del(&target),
@@ -139,6 +145,7 @@ pub fn run() -> ExitCode {
         Verb::Version => commands::verbs::version(),
         Verb::Try(args) => commands::try_::run(&args),
         Verb::Install(args) => commands::install::run(&args),
+        Verb::Daemon(args) => daemon::run(&args),
         Verb::Uninstall(args) => commands::uninstall::run(&args),
         // Its report says what failed.
         Verb::Repair(args) => return exit(commands::repair::run(&args)),

@@ -5,12 +5,12 @@ use std::{io::IsTerminal, path::PathBuf, str::FromStr};
 use serde::Deserialize;
 use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// The variable that sets what is logged: a level, or `target=level` pairs with commas between (default `warn`).
+/// The variable that sets what is logged: a level, or `target=level` pairs with commas between (default `warn`; of the daemon
+/// `info`; with `--verbose` `debug`).
 pub const VARIABLE: &str = "CATENA_LOG";
 
-/// Starts logging; `verbose` asks for the time of each step (level debug) where the variable says nothing.
-pub fn init(verbose: bool) {
-    let default = if verbose { "debug" } else { "warn" };
+/// Starts logging, at the level `default` where the variable says nothing.
+pub fn init(default: &str) {
     let asked = std::env::var(VARIABLE).ok();
     let filter = asked.as_deref().and_then(|text| Targets::from_str(text).ok());
     let unusable = asked.is_some() && filter.is_none();

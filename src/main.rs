@@ -5,6 +5,8 @@
 
 mod cli;
 mod commands;
+mod daemon;
+mod handover;
 #[allow(dead_code, reason = "the verbs come to use it as its parts are finished")]
 mod kubernetes;
 mod logging;

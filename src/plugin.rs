@@ -12,7 +12,7 @@ use chain::{Code, ConfList, Environment, Error, Request, Result, Stdin, Verb, Ve
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{logging, meta, output, wiring};
+use crate::{handover, logging, meta, output, wiring};
 
 /// Larger configurations are refused: no runtime sends them, and memory is the node's.
 const MAX_STDIN: u64 = 16 << 20;
@@ -25,9 +25,10 @@ pub fn run(kind: &'static str) -> ExitCode {
         eprintln!("CNI protocol versions supported: {}", versions.join(", "));
         return ExitCode::SUCCESS;
     };
-    logging::init(false);
+    logging::init("warn");
     let read = Invocation::read(kind, &command, |name| env::var_os(name), read_stdin);
     let served = match read {
+        Ok(invocation) if kind == meta::KIND => handover::serve(&invocation),
         Ok(invocation) => invocation.serve(),
         Err(error) => Served::failed(&error, Version::LATEST),
     };
@@ -212,7 +213,7 @@ fn supported(kind: &str) -> Vec<Version> {
 }
 
 /// The version that a configuration says, whatever else is wrong with it.
-fn version_of(stdin: &[u8]) -> Option<Version> {
+pub fn version_of(stdin: &[u8]) -> Option<Version> {
     let conf = serde_json::from_slice::<Value>(stdin).ok()?;
     conf.get("cniVersion")?.as_str()?.parse().ok()
 }

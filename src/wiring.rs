@@ -48,7 +48,7 @@ fn limits() -> Result<Limits> {
 }
 
 /// A number of seconds in the environment, with an example for the error.
-fn seconds(variable: &str, example: u32) -> Result<Option<Duration>> {
+pub fn seconds(variable: &str, example: u32) -> Result<Option<Duration>> {
     let Some(text) = env::var_os(variable) else { return Ok(None) };
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());

@@ -122,10 +122,21 @@ fn flags(text: &str) -> BTreeSet<&str> {
 fn every_flag_and_variable_of_the_tool_is_in_the_table_and_no_other() {
     let node = Node::new();
     let catena = Catena::new(&node, CATENA);
-    let help =
-        ["add", "del", "check", "gc", "status", "repair", "try", "install", "uninstall", "version"]
-            .map(|verb| catena.cmd([verb, "--help"]).output().success())
-            .concat();
+    let help = [
+        "add",
+        "del",
+        "check",
+        "gc",
+        "status",
+        "repair",
+        "try",
+        "daemon",
+        "install",
+        "uninstall",
+        "version",
+    ]
+    .map(|verb| catena.cmd([verb, "--help"]).output().success())
+    .concat();
     let (_, tool) = documents().into_iter().find(|(file, _)| file.ends_with("tool.md")).unwrap();
     let table: String = tool.lines().filter(|line| line.starts_with("| `-")).collect();
     assert_eq!(flags(&help), flags(&table));

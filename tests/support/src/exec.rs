@@ -103,14 +103,18 @@ impl Run {
     }
 
     /// Starts the process and leaves it running until the handle is dropped. Its standard output
-    /// and error go to `log`.
+    /// and error go to `log`; its standard input may hold no more than a pipe does.
     pub fn spawn(mut self, log: impl AsRef<Path>) -> Background {
         let log = log.as_ref().to_owned();
         let out = File::create(&log).unwrap_or_else(|e| panic!("creating {}: {e}", log.display()));
         let err = out.try_clone().unwrap_or_else(|e| panic!("{}: {e}", log.display()));
         die_with_this_thread(&mut self.command);
-        self.command.stdin(Stdio::null()).stdout(out).stderr(err);
-        let child = self.spawn_child();
+        self.command.stdin(Stdio::piped()).stdout(out).stderr(err);
+        let mut child = self.spawn_child();
+        if let Some(mut pipe) = child.stdin.take() {
+            // EPIPE: it did not care to read.
+            let _ = pipe.write_all(&self.stdin);
+        }
         Background { child, line: self.line, log }
     }
 

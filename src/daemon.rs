@@ -1,0 +1,102 @@
+//! `catena daemon`: serves the plugin's calls on a node.
+//!
+//! The daemon is an accelerator and a controller, never a single point of failure: where it is not there, or does not answer,
+//! the plugin does the same work by the same code (see [`handover`]). One thread waits for what comes; each call
+//! has a thread of its own, since delegates block, and no more than [`Args::at_once`] are at work.
+
+mod health;
+mod http;
+mod metrics;
+mod receive;
+mod server;
+mod socket;
+mod work;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use chain::{Error, Result};
+use tokio::{
+    net::TcpListener,
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use self::{health::Health, metrics::Metrics, server::Server, socket::Place};
+use crate::{handover, wiring};
+
+/// What the daemon is told on the command line.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How many calls are at work at once; others wait.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..), value_name = "CALLS")]
+    pub at_once: u16,
+    /// How many calls may wait; beyond that the runtime is told to try again later.
+    #[arg(long, default_value_t = 512, value_name = "CALLS")]
+    pub waiting: u16,
+    /// How many seconds the calls at work are given to end when the daemon is told to stop.
+    #[arg(long, default_value_t = 25, value_name = "SECONDS")]
+    pub drain: u16,
+    /// Serve /metrics, /healthz and /readyz here as well, e.g. 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_address: Option<SocketAddr>,
+}
+
+/// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
+pub fn run(args: &Args) -> Result<()> {
+    let dirs = wiring::dirs()?;
+    let place = Place::take(&dirs)?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        // Beside the calls there are look-ups of names.
+        .max_blocking_threads(usize::from(args.at_once) + 4)
+        .thread_keep_alive(Duration::from_secs(10))
+        .build()
+        .map_err(|error| Error::io(format!("the runtime: {error}")))?;
+    let done = runtime.block_on(serve(args, &place));
+    // What is still at work has had its time: it ends with the process, and its records say how far it came.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(args: &Args, place: &Place) -> Result<()> {
+    let mut ends = [told(SignalKind::terminate())?, told(SignalKind::interrupt())?];
+    let metrics = Arc::new(Metrics::default());
+    let health = Arc::new(Health::default());
+    if let Some(address) = args.metrics_address {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Error::io(format!("--metrics-address {address}: {error}")))?;
+        tokio::spawn(http::serve(http::Door::Tcp(listener), metrics.clone(), health.clone()));
+    }
+    let inside = place.listen("health.sock")?;
+    tokio::spawn(http::serve(http::Door::Unix(inside), metrics.clone(), health.clone()));
+
+    let server = Arc::new(Server::new(args, place.dirs().clone(), metrics));
+    let listener = place.listen(handover::SOCKET)?;
+    let serving = tokio::spawn(server.clone().accept(listener));
+    health.set_serving(true);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), dir = %place.dirs().run.display(), "serving");
+
+    let [term, int] = &mut ends;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    health.set_serving(false);
+    // From here on plugins find no socket; those that have just connected are told to do it themselves.
+    place.leave(handover::SOCKET);
+    let left = server.drain(Duration::from_secs(args.drain.into())).await;
+    serving.abort();
+    place.leave("health.sock");
+    if left > 0 {
+        tracing::warn!(
+            left,
+            "calls are still at work; they end here, and the next DEL goes on from their records"
+        );
+    }
+    Ok(())
+}
+
+fn told(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|error| Error::io(format!("waiting for signals: {error}")))
+}

@@ -1,0 +1,215 @@
+//! The calls that come by the socket: which are taken, how many at once, and their end.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chain::{Code, Dirs, Error, Version};
+use nix::unistd::geteuid;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, watch},
+    task::spawn_blocking,
+    time::{interval, sleep, timeout},
+};
+
+use super::{
+    Args,
+    metrics::Metrics,
+    receive,
+    work::{self, Caller},
+};
+use crate::{
+    handover::{Answer, FileId, NodeId, PROTOCOL, Request},
+    plugin::{Invocation, Served, version_of},
+    wiring,
+};
+
+/// How long a plugin may take to send its request.
+const SENDING: Duration = Duration::from_secs(10);
+
+/// How often a plugin is told that the daemon is alive. The plugin's patience is ten times as long.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// Serves calls.
+pub struct Server {
+    dirs: Dirs,
+    /// The network namespace of this process.
+    network: Option<FileId>,
+    /// One for each call at work; closed when the daemon is to end.
+    at_work: Arc<Semaphore>,
+    most_waiting: usize,
+    /// The calls that are taken and not answered: those at work, and those that wait.
+    taken: watch::Sender<usize>,
+    most_at_work: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Server {
+    /// A server with the limits that the command line gives.
+    pub fn new(args: &Args, dirs: Dirs, metrics: Arc<Metrics>) -> Self {
+        Self {
+            network: NodeId::own(&dirs).network,
+            dirs,
+            at_work: Arc::new(Semaphore::new(args.at_once.into())),
+            most_waiting: args.waiting.into(),
+            taken: watch::channel(0).0,
+            most_at_work: args.at_once.into(),
+            metrics,
+        }
+    }
+
+    /// Accepts connections for ever.
+    pub async fn accept(self: Arc<Self>, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    tokio::spawn(self.clone().connected(stream));
+                }
+                Err(error) => {
+                    // No descriptor is left, for instance: others have to end first.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Takes no further calls, refuses those that wait, and waits for those at work, but not for longer than `limit`;
+    /// returns how many of them are left.
+    pub async fn drain(&self, limit: Duration) -> usize {
+        self.at_work.close();
+        let mut taken = self.taken.subscribe();
+        let _ = timeout(limit, taken.wait_for(|taken| *taken == 0)).await;
+        *taken.borrow()
+    }
+
+    async fn connected(self: Arc<Self>, stream: UnixStream) {
+        let allowed = stream
+            .peer_cred()
+            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
+        if !allowed {
+            tracing::warn!("a process that is not root's has connected");
+            return;
+        }
+        let caller = Arc::new(Caller::new(stream));
+        let read = match timeout(SENDING, receive::request(caller.stream())).await {
+            Ok(Ok((request, netns))) => self.read(&request, netns),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_elapsed) => Err(format!("no request within {} s", SENDING.as_secs())),
+        };
+        match read {
+            Ok(invocation) => self.serve(invocation, caller).await,
+            Err(why) => self.refuse(&caller, why),
+        }
+    }
+
+    /// A call, or why the plugin is to do it itself.
+    fn read(&self, request: &[u8], netns: Option<File>) -> Result<Invocation, String> {
+        let protocol = serde_json::from_slice::<Protocol>(request)
+            .map_err(|error| format!("the request cannot be understood: {error}"))?;
+        if protocol.protocol != PROTOCOL {
+            return Err(format!(
+                "the plugin speaks version {} of the exchange, and the daemon {PROTOCOL}",
+                protocol.protocol
+            ));
+        }
+        let request: Request = serde_json::from_slice(request)
+            .map_err(|error| format!("the request cannot be understood: {error}"))?;
+        let kind = wiring::builtin_kind(&request.kind)
+            .ok_or_else(|| format!("the daemon knows no plugin {:?}", request.kind))?;
+        if request.node.network != self.network {
+            return Err("the daemon is in another network namespace".to_owned());
+        }
+        if request.node.state != FileId::at(&self.dirs.state) {
+            return Err(format!("{} is another folder for the daemon", self.dirs.state.display()));
+        }
+        let get = |name: &str| request.env.get(name).map(OsString::from);
+        let path = request.env.get("CNI_NETNS").filter(|path| !path.is_empty());
+        if let Some(path) = path
+            && FileId::at(Path::new(path)) != netns.as_ref().and_then(FileId::of)
+        {
+            return Err(format!("{path} is another namespace for the daemon"));
+        }
+        drop(netns);
+        let command = get("CNI_COMMAND").unwrap_or_default();
+        Invocation::read(kind, &command, get, || Ok(request.stdin.into_bytes()))
+            .map_err(|error| error.to_string())
+    }
+
+    async fn serve(&self, invocation: Invocation, caller: Arc<Caller>) {
+        self.taken.send_modify(|taken| *taken += 1);
+        self.metrics.taken.inc();
+        if *self.taken.borrow() > self.most_at_work + self.most_waiting {
+            self.put_off(&invocation, &caller);
+        } else {
+            tokio::select! {
+                () = self.take_turn(invocation, caller.clone()) => {}
+                () = signs_of_life(&caller) => {}
+            }
+        }
+        self.metrics.taken.dec();
+        self.taken.send_modify(|taken| *taken -= 1);
+    }
+
+    /// Waits for the call's turn, and for its end.
+    async fn take_turn(&self, invocation: Invocation, caller: Arc<Caller>) {
+        let Ok(permit) = self.at_work.clone().acquire_owned().await else {
+            return self.refuse(&caller, "the daemon is about to end".to_owned());
+        };
+        let (verb, dirs) = (invocation.verb, self.dirs.clone());
+        let begun = Instant::now();
+        self.metrics.at_work.inc();
+        let served = spawn_blocking(move || {
+            let served = work::run(&invocation, &caller, &dirs);
+            drop(permit);
+            served
+        })
+        .await;
+        self.metrics.at_work.dec();
+        match served {
+            Ok(Some(served)) => self.metrics.served(verb, &served, begun.elapsed()),
+            Ok(None) => tracing::info!(verb = verb.as_str(), "the plugin has not waited"),
+            Err(error) => tracing::error!(%error, verb = verb.as_str(), "the call broke off"),
+        }
+    }
+
+    /// Has the runtime try again later: the node is asked for more than it can do.
+    fn put_off(&self, invocation: &Invocation, caller: &Caller) {
+        let error = Error::new(
+            Code::TryAgain,
+            format!(
+                "{} calls are at work on this node and {} wait for their turn; try again",
+                self.most_at_work, self.most_waiting
+            ),
+        );
+        let version = version_of(&invocation.stdin).unwrap_or(Version::LATEST);
+        let served = Served::failed(&error, version);
+        caller.answer(&Answer::Served(served.clone()));
+        self.metrics.served(invocation.verb, &served, Duration::ZERO);
+    }
+
+    fn refuse(&self, caller: &Caller, why: String) {
+        tracing::info!(why, "a call is left to the plugin");
+        self.metrics.refused.inc();
+        caller.answer(&Answer::Refused(why));
+    }
+}
+
+/// What every version of a request has.
+#[derive(serde::Deserialize)]
+struct Protocol {
+    protocol: u32,
+}
+
+async fn signs_of_life(caller: &Caller) {
+    let mut tick = interval(SIGN_OF_LIFE);
+    loop {
+        tick.tick().await;
+        caller.sign_of_life();
+    }
+}

@@ -1,0 +1,178 @@
+//! The plugin's side.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fs::File,
+    io::{self, ErrorKind, IoSlice, Read, Write},
+    net::Shutdown,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::{fs::OpenOptionsExt, net::UnixStream},
+    },
+    path::Path,
+    time::Duration,
+};
+
+use chain::{Dirs, Result, Verb, Version};
+use nix::{
+    fcntl::OFlag,
+    sys::{
+        socket::{
+            AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect,
+            sendmsg, setsockopt, socket,
+            sockopt::{ReceiveTimeout, SendTimeout},
+        },
+        time::TimeVal,
+    },
+};
+
+use super::{Answer, NodeId, PROTOCOL, Request, SOCKET, lock, sweep};
+use crate::{
+    plugin::{Invocation, Served},
+    wiring,
+};
+
+/// The variable that sets how long a daemon may be silent before the plugin goes on without it, in seconds (default 10).
+pub const DAEMON_TIMEOUT: &str = "CATENA_DAEMON_TIMEOUT";
+
+const DEFAULT_SILENCE: Duration = Duration::from_secs(10);
+
+/// Serves a call: by the node's daemon where there is one, else here.
+pub fn serve(invocation: &Invocation) -> Served {
+    try_serve(invocation).unwrap_or_else(|error| Served::failed(&error, invocation.version()))
+}
+
+fn try_serve(invocation: &Invocation) -> Result<Served> {
+    // VERSION asks the binary that was called.
+    if invocation.verb == Verb::Version {
+        return Ok(invocation.serve());
+    }
+    let dirs = wiring::dirs()?;
+    let silence = wiring::seconds(DAEMON_TIMEOUT, 10)?.unwrap_or(DEFAULT_SILENCE);
+    let handed_over = request(invocation, &dirs).and_then(|(request, netns)| {
+        let stream = dial(&dirs.run.join(SOCKET), silence)?;
+        Ok((send(&stream, &request, netns.as_ref()), stream))
+    });
+    let (sent, mut stream) = match handed_over {
+        Ok(handed_over) => handed_over,
+        Err(error) => {
+            tracing::debug!(%error, "without the daemon");
+            let served = invocation.serve();
+            if invocation.verb == Verb::Del {
+                sweep(&invocation.environment, &dirs);
+            }
+            return Ok(served);
+        }
+    };
+    let mut received = Vec::new();
+    let ended = sent.and_then(|()| stream.read_to_end(&mut received));
+    match answer(&received) {
+        Some(Answer::Served(served)) => return Ok(served),
+        Some(Answer::Refused(why)) => {
+            tracing::debug!(why, "the daemon does not take the call");
+            return Ok(invocation.serve());
+        }
+        None => {}
+    }
+    let why = match ended {
+        Ok(_) => "it has ended, or its answer cannot be understood".to_owned(),
+        Err(error) if is_timeout(&error) => format!("silent for {} s", silence.as_secs_f64()),
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(why, "no answer from the daemon");
+    // It may be at it all the same, and has the lock then.
+    let lock = lock(&invocation.environment, &dirs)?;
+    if stream.set_nonblocking(true).is_ok() {
+        // What there is is read; the error says that there is no more.
+        let _ = stream.read_to_end(&mut received);
+    }
+    drop(stream);
+    let served = match answer(&received) {
+        Some(Answer::Served(served)) => served,
+        _ => invocation.serve(),
+    };
+    if let Some(lock) = lock {
+        lock.remove();
+    }
+    Ok(served)
+}
+
+/// The request for a call, and the namespace's descriptor. It fails where the call is one for this very process.
+fn request(invocation: &Invocation, dirs: &Dirs) -> io::Result<(Request, Option<File>)> {
+    // The delegates look at it in their own environment.
+    if env::var_os("CNI_NETNS_OVERRIDE").is_some() {
+        return Err(io::Error::other("CNI_NETNS_OVERRIDE is set, which counts for this process"));
+    }
+    let stdin = String::from_utf8(invocation.stdin.clone()).map_err(io::Error::other)?;
+    let variables = env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok().filter(|name| name.starts_with("CNI_"))?;
+        Some((name, value))
+    });
+    let env: BTreeMap<_, _> = variables
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(io::Error::other(format!("{name} is not UTF-8"))),
+        })
+        .collect::<io::Result<_>>()?;
+    let netns = invocation.environment.netns.as_deref().and_then(|path| {
+        File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).ok()
+    });
+    let request = Request {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kind: invocation.kind.to_owned(),
+        env,
+        stdin,
+        node: NodeId::own(dirs),
+    };
+    Ok((request, netns))
+}
+
+/// Connects, with a limit for each step from here on: a daemon that hangs lets its backlog fill up.
+fn dial(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let named = |errno| {
+        let error = io::Error::from(errno);
+        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    };
+    let fd: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(named)?;
+    let limit =
+        TimeVal::new(limit.as_secs().try_into().unwrap_or(i64::MAX), limit.subsec_micros().into());
+    setsockopt(&fd, SendTimeout, &limit).map_err(named)?;
+    setsockopt(&fd, ReceiveTimeout, &limit).map_err(named)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path).map_err(named)?).map_err(named)?;
+    Ok(fd.into())
+}
+
+fn send(mut stream: &UnixStream, request: &Request, netns: Option<&File>) -> io::Result<()> {
+    let bytes = serde_json::to_vec(request)?;
+    let fds: Vec<_> = netns.iter().map(|netns| netns.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let rights = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    let sent = sendmsg::<UnixAddr>(
+        stream.as_raw_fd(),
+        &[IoSlice::new(&bytes)],
+        rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    stream.write_all(&bytes[sent..])?;
+    stream.shutdown(Shutdown::Write)
+}
+
+/// The answer, if all of it is there.
+fn answer(received: &[u8]) -> Option<Answer> {
+    serde_json::from_slice(received).ok()
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+impl Invocation {
+    /// The version that an error of this call is told in.
+    fn version(&self) -> Version {
+        crate::plugin::version_of(&self.stdin).unwrap_or(Version::LATEST)
+    }
+}

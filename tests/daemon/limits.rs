@@ -1,0 +1,36 @@
+//! What a daemon takes at once has a limit.
+
+use std::thread;
+
+use testnode::{Node, Scripts, assert_same, until};
+
+use super::{Daemon, Gate, Plugin, SOON, shared};
+
+#[test]
+fn beyond_what_may_wait_the_runtime_is_told_to_try_again() {
+    let node = Node::new();
+    let containers: Vec<_> = ["c1", "c2", "c3"].map(|name| node.container(name)).into();
+    let scripts = Scripts::new(&node);
+    let gate = Gate::new(&node, &scripts);
+    let plugin = Plugin::new(&node, &scripts, &["gate"]);
+    let before = node.snapshot();
+    let daemon = Daemon::with(&node, &["--at-once", "1", "--waiting", "1"]);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| plugin.add(&containers[0]));
+        gate.await_begun();
+        let second = scope.spawn(|| plugin.add(&containers[1]));
+        until("the second waits", SOON, || {
+            (daemon.metric("catena_requests_taken") == 2).then_some(())
+        });
+        assert_eq!(daemon.metric("catena_requests_at_work"), 1);
+        let third = plugin.call("ADD", &containers[2]);
+        assert_eq!(third.error_code(), 11, "{third}");
+        assert!(third.error_text().contains("try again"), "{third}");
+        gate.open();
+        first.join().unwrap();
+        second.join().unwrap();
+    });
+    assert_eq!((daemon.served("ADD", 0), daemon.served("ADD", 11)), (2, 1));
+    containers.iter().for_each(|container| plugin.del(container));
+    assert_same(&before, &node.snapshot(), &shared());
+}
