@@ -129,7 +129,7 @@ fn let_through(conf: &Conf, dirs: &Dirs) -> Result<()> {
     for gap in Elements::let_through(dirs, &conf.admin_chain)? {
         tracing::info!(%gap, "mended");
     }
-    for gap in legacy::let_through(&conf.admin_chain)? {
+    for gap in legacy::let_through(&conf.admin_chain, dirs)? {
         tracing::info!(gap, "mended");
     }
     Ok(())

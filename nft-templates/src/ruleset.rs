@@ -86,6 +86,15 @@ impl Ruleset {
         }
     }
 
+    /// Runs `work` while none of this program's other processes changes rules, as for those that nf_tables does not have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lock`].
+    pub fn alone<T>(&mut self, work: impl FnOnce() -> T) -> Result<T, Error> {
+        self.locked(|_| Ok(work()))
+    }
+
     /// Runs `work` under the lock. The lock orders this program's own processes; against those of others
     /// there is the ruleset's generation.
     fn locked<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {

@@ -41,6 +41,31 @@ fn what_the_administrator_drops_is_dropped() {
     }
 }
 
+/// Also of old iptables, where nobody but its tools keeps them apart.
+#[test]
+fn many_at_once_put_the_rules_in_once() {
+    for (filter, tools) in
+        [(Filter::Docker, TOOLS), (Filter::Legacy, ["iptables-legacy", "ip6tables-legacy"])]
+    {
+        let (node, _running, _outside, _page) = filtered(filter);
+        let list = on_a_bridge(1, &[firewall(&json!({}))]);
+        let containers: Vec<_> = (0..6).map(|n| node.container(&format!("c{n}"))).collect();
+        std::thread::scope(|scope| {
+            for container in &containers {
+                scope.spawn(|| catena(&node, None).add(&list, container));
+            }
+        });
+        for tool in tools {
+            let rules = node.run([tool, "-S"]);
+            for rule in
+                ["-A FORWARD -m comment", "-A CNI-FORWARD -m comment", "-A CNI-FORWARD -m mark"]
+            {
+                assert_eq!(rules.matches(rule).count(), 1, "{rule}: {rules}");
+            }
+        }
+    }
+}
+
 #[test]
 fn iptables_goes_on_reading_and_writing_its_tables() {
     let (node, _running, outside, _page) = filtered(Filter::Docker);

@@ -1,9 +1,12 @@
 //! The tables of iptables from before nf_tables: where a node uses table filter of these, the same rules go in as into
 //! nf_tables' FORWARD (`nft-templates/iptables.nft`).
 
-use chain::Result;
+use chain::{Dirs, Result};
 
-use crate::legacy::{Listing, TOOLS, Tools, words};
+use crate::{
+    legacy::{Listing, TOOLS, Tools, words},
+    node::Elements,
+};
 
 const CNI_FORWARD: &str = "CNI-FORWARD";
 /// What accepts the bit of the mark, as in `nft-templates/iptables.nft`.
@@ -15,20 +18,40 @@ struct Filter {
 }
 
 /// Puts the rules in where they are missing, and says where that was.
-pub(super) fn let_through(admin: &str) -> Result<Vec<String>> {
+pub(super) fn let_through(admin: &str, dirs: &Dirs) -> Result<Vec<String>> {
     let mut mended = Vec::new();
     for tools in &TOOLS {
-        let Some(filter) = filter_of(tools)? else { continue };
-        if filter.is_unused() {
+        if missing_of(tools, admin)?.is_empty() {
             continue;
         }
-        let missing = filter.missing(admin);
+        // Two that see the same missing at once would both put it in.
+        let missing = Elements::alone(dirs, || put_in(tools, admin))?;
         if !missing.is_empty() {
-            tools.restore("filter", &missing)?;
             mended.push(format!("table filter of {} had not: {}", tools.save, missing.join(", ")));
         }
     }
     Ok(mended)
+}
+
+/// What is missing in a table filter that somebody filters by.
+fn missing_of(tools: &Tools, admin: &str) -> Result<Vec<String>> {
+    let filter = filter_of(tools)?.filter(|filter| !filter.is_unused());
+    Ok(filter.map(|filter| filter.missing(admin)).unwrap_or_default())
+}
+
+/// Puts in what is missing, and returns it.
+fn put_in(tools: &Tools, admin: &str) -> Result<Vec<String>> {
+    let mut missing = missing_of(tools, admin)?;
+    while !missing.is_empty() {
+        let Err(error) = tools.restore("filter", &missing) else { break };
+        // A chain that somebody else has made meanwhile is refused.
+        let now = missing_of(tools, admin)?;
+        if now == missing {
+            return Err(error);
+        }
+        missing = now;
+    }
+    Ok(missing)
 }
 
 /// What drops packets of containers for want of the rules.
@@ -83,13 +106,27 @@ impl Filter {
         !self.drops() && !self.lines.iter().any(|line| line.starts_with("-A FORWARD "))
     }
 
-    /// Whether FORWARD drops what it does not know.
+    /// Whether FORWARD drops what it does not know: by its policy, by its last rule, or in a chain that this leads to.
     fn drops(&self) -> bool {
-        let last = self.lines.iter().rfind(|line| line.starts_with("-A FORWARD "));
-        let last_drops = last.is_some_and(|line| {
-            line == "-A FORWARD -j DROP" || line.starts_with("-A FORWARD -j REJECT")
-        });
-        last_drops || self.lines.iter().any(|line| line.starts_with(":FORWARD DROP"))
+        let mut chain = "FORWARD";
+        let mut visited = vec![chain];
+        while let Some(rule) = self.rules(chain).last() {
+            let unconditional = |(rest, to): (&str, &'_ str)| {
+                let target = to.split(' ').next().unwrap_or_default();
+                is_rule(&format!("{rest}-j {target}"), "", target)
+            };
+            let jump = rule.rsplit_once("-j ").or_else(|| rule.rsplit_once("-g "));
+            let Some((_, to)) = jump.filter(|jump| unconditional(*jump)) else { break };
+            match to.split(' ').next().unwrap_or_default() {
+                "DROP" | "REJECT" => return true,
+                next if !visited.contains(&next) => {
+                    chain = next;
+                    visited.push(next);
+                }
+                _ => break,
+            }
+        }
+        self.lines.iter().any(|line| line.starts_with(":FORWARD DROP"))
     }
 
     fn has_chain(&self, name: &str) -> bool {
@@ -111,7 +148,8 @@ impl Filter {
         let mut commands = Vec::new();
         for chain in [admin, CNI_FORWARD] {
             if !self.has_chain(chain) {
-                commands.push(format!(":{chain} - [0:0]"));
+                // ":chain" would empty one that somebody has made meanwhile.
+                commands.push(format!("-N {chain}"));
             }
         }
         if !self.has(CNI_FORWARD, "", admin) {
@@ -229,6 +267,25 @@ mod tests {
         assert!(filter(&[":FORWARD ACCEPT [0:0]", reject]).drops());
         assert!(!filter(&[":FORWARD ACCEPT [0:0]", reject, "-A FORWARD -i lan -j ACCEPT"]).drops());
         assert!(!filter(&[":FORWARD ACCEPT [0:0]", "-A FORWARD -i lan -j DROP"]).drops());
+        for (jump, last, drops) in [
+            ("-j rest", "-j DROP", true),
+            ("-g rest", "-m comment --comment \"the rest\" -j DROP", true),
+            (
+                "-m comment --comment all -j rest",
+                "-j REJECT --reject-with icmp-port-unreachable",
+                true,
+            ),
+            ("-i lan -j rest", "-j DROP", false),
+            ("-j rest", "-i lan -j DROP", false),
+            ("-j rest", "-j rest", false),
+        ] {
+            let (jump, last) = (format!("-A FORWARD {jump}"), format!("-A rest {last}"));
+            assert_eq!(
+                filter(&[":FORWARD ACCEPT [0:0]", &jump, &last]).drops(),
+                drops,
+                "{jump} {last}"
+            );
+        }
     }
 
     #[test]
@@ -236,7 +293,14 @@ mod tests {
         let mut rules = vec![":FORWARD DROP [0:0]".to_owned()];
         let all = filter(&[":FORWARD DROP [0:0]"]).missing("CNI-ADMIN");
         assert_eq!(all.len(), 5, "{all:?}");
-        let as_listed = |command: &String| command.replace("-I ", "-A ").replace(" 1 -m", " -m");
+        assert!(
+            all.iter().all(|command| command.starts_with('-')),
+            "none empties a chain: {all:?}"
+        );
+        let as_listed = |command: &String| match command.strip_prefix("-N ") {
+            Some(chain) => format!(":{chain} - [0:0]"),
+            None => command.replace("-I ", "-A ").replace(" 1 -m", " -m"),
+        };
         rules.extend(all.iter().map(as_listed));
         let whole = Filter { lines: rules.clone() };
         assert_eq!(whole.missing("CNI-ADMIN"), [""; 0]);

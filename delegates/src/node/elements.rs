@@ -166,6 +166,11 @@ impl Elements {
         Ok(gaps.iter().map(ToString::to_string).collect())
     }
 
+    /// Runs `work` while no other process of Catena changes rules on the node.
+    pub fn alone<T>(dirs: &Dirs, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        open(dirs)?.alone(work).map_err(into_error)?
+    }
+
     /// Takes it away from them.
     pub fn withdraw(dirs: &Dirs) -> Result<()> {
         match ruleset(dirs).and_then(|mut rules| rules.withdraw()) {
