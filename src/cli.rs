@@ -54,7 +54,7 @@ pub struct NetworkArgs {
     #[arg(value_name = "CONFLIST|NETWORK")]
     pub network: String,
     /// Where networks are looked for by name.
-    #[arg(long, env = "NETCONFPATH", default_value = crate::meta::DEFAULT_CONF_DIR)]
+    #[arg(long, env = "NETCONFPATH", default_value = crate::kubernetes::conf::NET_DIR)]
     pub conf_dir: PathBuf,
     /// Where foreign plugins are looked for (directories with ':' between them).
     #[arg(long, env = "CNI_PATH", default_value = "/opt/cni/bin", value_name = "DIRS")]

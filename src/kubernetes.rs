@@ -10,6 +10,7 @@
 pub mod client;
 pub mod cluster;
 pub mod conf;
+pub mod definition;
 pub mod devices;
 pub mod master;
 pub mod networks;

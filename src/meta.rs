@@ -1,110 +1,26 @@
 //! The meta plugin: a whole chain behind one plugin, run in this process.
 
-use std::path::{Path, PathBuf};
-
 use chain::{
     Attachment, Call, CniResult, ConfList, Error, Executor, Key, NetworkCall, Plugin, PluginConf,
     Request, Result, Runner,
 };
 use delegates::Node;
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use crate::kubernetes::{conf, networks};
 
 /// The meta plugin's type.
-pub const KIND: &str = "catena";
+pub const KIND: &str = conf::CATENA;
 
-/// Where networks are looked for by name unless the configuration says otherwise.
-pub const DEFAULT_CONF_DIR: &str = "/etc/cni/net.d";
-
-/// The meta plugin's configuration. Exactly one of `plugins` and `clusterNetwork` is given.
-#[derive(Debug, Deserialize)]
-struct Conf {
-    /// A whole chain, exactly as a conflist has it.
-    plugins: Option<Vec<Map<String, Value>>>,
-    /// The name of a network in `confDir`, or the path of a configuration file.
-    #[serde(rename = "clusterNetwork")]
-    cluster_network: Option<String>,
-    /// Where `clusterNetwork` is looked for (default [`DEFAULT_CONF_DIR`]).
-    #[serde(rename = "confDir", default = "default_conf_dir")]
-    conf_dir: PathBuf,
-}
-
-fn default_conf_dir() -> PathBuf {
-    DEFAULT_CONF_DIR.into()
-}
-
-/// The chain that a meta plugin's configuration carries or names, with every network on the way looked up, so that a
-/// configuration that names itself is refused before anything is done.
+/// The chain that the meta plugin's configuration carries or names.
 pub fn chain_of(conf: &PluginConf) -> Result<ConfList> {
-    expand(conf, &mut Vec::new())
-}
-
-/// `on_the_way`: the networks being looked up, outermost first.
-fn expand(conf: &PluginConf, on_the_way: &mut Vec<String>) -> Result<ConfList> {
-    let own: Conf = conf.decode()?;
-    let list = match (own.plugins, own.cluster_network) {
-        (Some(plugins), None) => {
-            let mut object = conf.raw.clone();
-            object.retain(|key, _| LIST_KEYS.contains(&key.as_str()));
-            object.insert("plugins".into(), plugins.into_iter().map(Value::Object).collect());
-            ConfList::from_value(Value::Object(object))?
-        }
-        (None, Some(network)) => {
-            if on_the_way.contains(&network) {
-                return Err(Error::config(format!(
-                    "clusterNetwork {network:?} of network {} names itself ({}): name a network whose plugins are not \
-                     catena's own",
-                    conf.name,
-                    on_the_way.join(" → ")
-                )));
-            }
-            on_the_way.push(network.clone());
-            load_network(&network, &own.conf_dir).map_err(|error| {
-                error.context(format!("clusterNetwork of network {}", conf.name))
-            })?
-        }
-        (Some(_), Some(_)) => {
-            return Err(Error::config(format!(
-                "network {}: plugins and clusterNetwork are both given; keep one of them",
-                conf.name
-            )));
-        }
-        (None, None) => {
-            return Err(Error::config(format!(
-                "network {}: neither plugins (a chain, as in a conflist) nor clusterNetwork (the name of a network or \
-                 a file) is given",
-                conf.name
-            )));
-        }
-    };
-    for plugin in list.delegates(&Map::new())? {
-        if plugin.kind == KIND {
-            let depth = on_the_way.len();
-            expand(&plugin, on_the_way)?;
-            on_the_way.truncate(depth);
-        }
-    }
-    Ok(list)
+    networks::chain_of(KIND, conf)
 }
 
 /// DEL of what has no record and whose chain is not to be had: its ADD failed over the same, and runtimes call DEL after
 /// that as well. An error would keep the pod from being deleted for good.
 pub fn nothing_to_del(attachment: &Attachment, error: &Error) {
     tracing::warn!(%attachment, %error, "there is no record, and no chain to go by: nothing is deleted");
-}
-
-/// The keys of the meta plugin's configuration that its chain has as a conflist.
-const LIST_KEYS: [&str; 4] = ["cniVersion", "name", "disableCheck", "disableGC"];
-
-/// A network by name in `conf_dir`, or by the path of its file.
-pub fn load_network(network: &str, conf_dir: &Path) -> Result<ConfList> {
-    let file = Path::new(network);
-    let is_file = network.contains('/')
-        || (file
-            .extension()
-            .is_some_and(|end| end == "conflist" || end == "conf" || end == "json")
-            && file.exists());
-    if is_file { ConfList::load_file(file) } else { ConfList::load(conf_dir, network) }
 }
 
 /// The meta plugin as a delegate in another chain.

@@ -198,7 +198,7 @@ fn what_it_cannot_use_is_told() {
     let c1 = node.container("c1");
     let before = node.snapshot();
     for (plugin, code, parts) in [
-        (json!({}), 7, ["neither plugins", "clusterNetwork"]),
+        (json!({}), 11, ["neither plugins", "/etc/cni/net.d has no network"]),
         (json!({ "plugins": [], "clusterNetwork": "db" }), 7, ["both given", "keep one"]),
         (json!({ "plugins": [] }), 7, ["plugins", "empty"]),
         (json!({ "plugins": [{ "type": "../x" }] }), 7, ["\"../x\"", "not a path"]),

@@ -36,6 +36,18 @@ impl CniArgs {
         self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
     }
 
+    /// Sets a key; the value may hold neither `;` nor `=`.
+    pub fn set(&mut self, key: &str, value: &str) {
+        debug_assert!(!key.is_empty() && !format!("{key}{value}").contains([';', '=']));
+        self.remove(key);
+        self.0.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Removes a key.
+    pub fn remove(&mut self, key: &str) {
+        self.0.retain(|(other, _)| other != key);
+    }
+
     /// Whether unknown keys are to be passed over (`IgnoreUnknown=1` or `true`).
     pub fn ignores_unknown(&self) -> bool {
         matches!(self.get("IgnoreUnknown"), Some("1" | "true"))

@@ -11,7 +11,8 @@ use sha2::{Digest, Sha512};
 
 use crate::{
     cli::{Format, GcTarget, NetworkArgs, NetworkTarget, Target},
-    meta, output, wiring,
+    kubernetes::definition,
+    output, wiring,
 };
 
 /// `catena add`.
@@ -105,7 +106,7 @@ fn live_attachments(records: &Records, network: &str) -> Result<Vec<ValidAttachm
 impl NetworkArgs {
     /// The network's chain.
     pub fn load(&self) -> Result<ConfList> {
-        meta::load_network(&self.network, &self.conf_dir)
+        definition::load_network(&self.network, &self.conf_dir)
     }
 
     /// `CNI_PATH`, split.

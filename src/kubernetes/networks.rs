@@ -1,9 +1,29 @@
 //! The networks of a pod: which chains are to be run for it, in order.
 
+mod cluster_network;
+mod default_routes;
+mod interfaces;
+mod isolation;
+mod requests;
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
-use chain::{CniArgs, ConfList};
+use chain::{Attachment, CniArgs, ConfList, Error, Result};
 use serde_json::{Map, Value};
+
+use self::interfaces::Interface;
+pub use self::{
+    cluster_network::{chain_of, cluster},
+    isolation::permit,
+};
+use super::{
+    cluster::{Cluster, Pod, PodEvent, PodId},
+    conf::Conf,
+    definition::Found,
+    selection::{self, Selection},
+};
 
 /// A network that a pod is to be attached to.
 #[derive(Clone, Debug)]
@@ -41,4 +61,165 @@ pub enum Role {
     Default,
     /// The pod's annotation.
     Selected,
+}
+
+/// A network before it has its interface.
+struct Wanted {
+    found: Found,
+    role: Role,
+    /// The element that asks for it.
+    asked: Option<Selection>,
+}
+
+/// The networks of a pod, in the order in which it is attached to them: the cluster network, or what `default-network` has in
+/// its place; the further `delegates` and the `defaultNetworks`; what its annotation asks for.
+///
+/// A container that is no pod's (`pod` is absent) gets what the configuration says. Nothing is done yet. A definition that is
+/// not there is told to the pod by an event, too.
+///
+/// `attachment` and `capability_args` are what the runtime gave: the capability arguments are the cluster network's alone.
+///
+/// Errors: 5, 6, 7 where a configuration or the annotation is wrong, or something is missing; 11 where the API does not
+/// answer, or there is no cluster network yet.
+pub fn resolve(
+    conf: &Conf,
+    pod: Option<&Pod>,
+    cluster: Option<&dyn Cluster>,
+    attachment: &Attachment,
+    capability_args: &Map<String, Value>,
+) -> Result<Vec<Network>> {
+    let mut wanted = vec![first(conf, pod, cluster)?];
+    let namespace = match pod {
+        Some(pod) => Some(pod.namespace.clone()),
+        None => PodId::of(&attachment.args).map(|id| id.namespace),
+    };
+    wanted.extend(of_node(conf, namespace.as_deref(), cluster)?);
+    if let Some(pod) = pod {
+        for asked in selection::of_pod(pod)? {
+            wanted.push(selected(asked, Role::Selected, conf, pod, cluster)?);
+        }
+    }
+
+    let interfaces: Vec<_> = wanted
+        .iter()
+        .map(|wanted| Interface {
+            network: &wanted.found.name,
+            asked: wanted.asked.as_ref().and_then(|asked| asked.interface.as_deref()),
+        })
+        .collect();
+    let names = interfaces::names(&attachment.ifname, &interfaces)?;
+    let mut networks = Vec::new();
+    for (wanted, ifname) in wanted.iter().zip(names) {
+        networks.push(wanted.network(ifname, attachment, capability_args)?);
+    }
+    let routes: Vec<_> = wanted.iter().map(Wanted::default_route).collect();
+    default_routes::settle(&mut networks, &routes)?;
+    Ok(networks)
+}
+
+/// The networks that every pod gets, the cluster network first.
+pub fn of_every_pod(conf: &Conf, cluster: Option<&dyn Cluster>) -> Result<Vec<Found>> {
+    let mut all = vec![self::cluster(conf, cluster)?];
+    all.extend(of_node(conf, None, cluster)?.into_iter().map(|wanted| wanted.found));
+    Ok(all)
+}
+
+/// A pod's first network.
+fn first(conf: &Conf, pod: Option<&Pod>, cluster: Option<&dyn Cluster>) -> Result<Wanted> {
+    let asked = pod.map(|pod| selection::default_of_pod(pod, &conf.multus_namespace));
+    if let (Some(pod), Some(asked)) = (pod, asked.transpose()?.flatten()) {
+        return selected(asked, Role::Cluster, conf, pod, cluster);
+    }
+    Ok(Wanted { found: self::cluster(conf, cluster)?, role: Role::Cluster, asked: None })
+}
+
+/// What the node's configuration gives to every pod beside the cluster network: `defaultNetworks` not in a system
+/// namespace, the further `delegates` in any.
+fn of_node(
+    conf: &Conf,
+    namespace: Option<&str>,
+    cluster: Option<&dyn Cluster>,
+) -> Result<Vec<Wanted>> {
+    let mut all = Vec::new();
+    if conf.plugins.is_none() && conf.cluster_network.is_none() {
+        for index in 1..conf.delegates.len() {
+            all.push(cluster_network::delegate(conf, index)?);
+        }
+    }
+    if !namespace.is_some_and(|namespace| conf.system_namespaces.iter().any(|of| of == namespace)) {
+        for network in &conf.default_networks {
+            let found = Found::named(network, conf, cluster).map_err(|error| {
+                error.context(format_args!("defaultNetworks of network {}", conf.name))
+            })?;
+            all.push(found);
+        }
+    }
+    let wanted = |found: Found| {
+        cluster_network::follow(&found.list, &mut Vec::new())?;
+        Ok(Wanted { found, role: Role::Default, asked: None })
+    };
+    all.into_iter().map(wanted).collect()
+}
+
+/// What an element of a pod's annotation asks for.
+fn selected(
+    asked: Selection,
+    role: Role,
+    conf: &Conf,
+    pod: &Pod,
+    cluster: Option<&dyn Cluster>,
+) -> Result<Wanted> {
+    permit(conf, &pod.namespace, &asked)?;
+    let cluster = cluster.ok_or_else(|| {
+        Error::config(format!(
+            "pod {}/{} asks for network {asked}, but no cluster can be asked for it: set kubeconfig in the configuration              of network {}",
+            pod.namespace, pod.name, conf.name
+        ))
+    })?;
+    let Some(found) = Found::selected(&asked, conf, cluster)? else {
+        let missing = format!(
+            "there is no NetworkAttachmentDefinition {} in namespace {}: create it, or change the pod's annotation",
+            asked.name, asked.namespace
+        );
+        let event = PodEvent { warning: true, reason: "NoNetworkFound", message: missing.clone() };
+        cluster.record(pod, event);
+        return Err(Error::config(missing));
+    };
+    cluster_network::follow(&found.list, &mut Vec::new())
+        .map_err(|error| error.context(format_args!("NetworkAttachmentDefinition {asked}")))?;
+    Ok(Wanted { found, role, asked: Some(asked) })
+}
+
+impl Wanted {
+    fn default_route(&self) -> Option<&[IpAddr]> {
+        self.asked.as_ref()?.default_route.as_deref()
+    }
+
+    /// The network with its interface, and with what is asked of its plugins.
+    fn network(
+        &self,
+        ifname: String,
+        attachment: &Attachment,
+        capability_args: &Map<String, Value>,
+    ) -> Result<Network> {
+        let (capability_args, args) = match self.role {
+            Role::Cluster => (capability_args.clone(), attachment.args.clone()),
+            _ => (Map::new(), requests::secondary_args(&attachment.args)),
+        };
+        let nothing = Selection::default();
+        let asked = self.asked.as_ref().unwrap_or(&nothing);
+        let requests = requests::hand_on(&self.found, asked, capability_args, args)?;
+        Ok(Network {
+            name: self.found.name.clone(),
+            role: self.role,
+            list: requests.list,
+            ifname,
+            capability_args: requests.capability_args,
+            args: requests.args,
+            gateways: Vec::new(),
+            loses_default: (false, false),
+            resource: self.found.resource.clone(),
+            device_id: asked.device_id.clone(),
+        })
+    }
 }
