@@ -11,6 +11,7 @@ mod handover;
 mod kubernetes;
 mod logging;
 mod meta;
+mod net_conf;
 mod output;
 mod plugin;
 mod trial;

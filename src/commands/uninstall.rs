@@ -6,7 +6,7 @@ use chain::{Code, Error, Records, Result};
 use clap::Args;
 
 use super::bin_dir::{BINARY, BinDir, Holder};
-use crate::wiring;
+use crate::{meta, net_conf, wiring};
 
 /// How many attachments an error names.
 const NAMED: usize = 5;
@@ -17,23 +17,28 @@ pub struct UninstallArgs {
     /// The directory that Catena was installed in.
     #[arg(long, default_value = "/opt/cni/bin", value_name = "DIR")]
     pub bin_dir: PathBuf,
+    /// The directory that the runtime looks for networks in.
+    #[arg(long, default_value = meta::DEFAULT_CONF_DIR, value_name = "DIR")]
+    pub conf_dir: PathBuf,
     /// Uninstall although attachments that Catena made still live.
     #[arg(long)]
     pub force: bool,
 }
 
-/// Uninstalls. The names that others had before go back to them, each by one rename, and answer at any time; then the
+/// Uninstalls. The configuration that `catena install` has written goes first, so that no runtime looks for what is gone. The
+/// names that others had before go back to them, each by one rename, and answer at any time; then the
 /// other names go, and the binary last. What others have put under a name since is left alone. Where no container needs it
 /// any more, the node's firewall loses what the plugin firewall put into it.
 ///
 /// Errors (11): attachments live that Catena made: what takes its place cannot undo all of them.
 pub fn run(args: &UninstallArgs) -> Result<()> {
-    if !args.bin_dir.is_dir() {
-        return Ok(());
-    }
     let living = living()?;
     if !args.force {
         require_none(&living)?;
+    }
+    net_conf::remove(&args.conf_dir)?;
+    if !args.bin_dir.is_dir() {
+        return Ok(());
     }
     let dir = BinDir::lock(&args.bin_dir)?;
     let (binary, kept): (Vec<_>, Vec<_>) = dir.kept()?.into_iter().partition(|name| name == BINARY);

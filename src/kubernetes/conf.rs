@@ -94,7 +94,7 @@ pub struct Conf {
 }
 
 /// Every key, as it is written. As in Go, its case does not matter.
-const KEYS: [&str; 22] = [
+pub const KEYS: [&str; 22] = [
     "plugins",
     "clusterNetwork",
     "delegates",

@@ -55,6 +55,22 @@ pub fn find(conf_dir: &Path) -> Result<ConfList> {
     ))
 }
 
+/// A master that is named by its file.
+///
+/// Errors: 11 where it cannot be read (yet), 7 where it carries other networks itself.
+pub fn load(file: &Path) -> Result<ConfList> {
+    let list = ConfList::load_file(file)
+        .map_err(|error| Error::new(Code::TryAgain, format!("the cluster network: {error}")))?;
+    match carries(&list) {
+        false => Ok(list),
+        true => Err(Error::config(format!(
+            "{}: this network carries other networks itself, and would carry itself: name the one of the cluster's CNI \
+             software",
+            file.display()
+        ))),
+    }
+}
+
 /// Whether a network is one of a plugin that carries others.
 fn carries(list: &ConfList) -> bool {
     let kind = |plugin: &serde_json::Map<_, _>| plugin.get("type").cloned();
@@ -117,6 +133,20 @@ mod tests {
         let error = find(dir.path()).unwrap_err();
         assert_eq!(error.code, Code::TryAgain);
         assert!(error.msg.contains("05-half.conflist"), "{error}");
+    }
+
+    #[test]
+    fn a_named_one_must_be_there_and_no_carrier() {
+        let dir = folder(&[
+            ("10-web.conflist", BRIDGE),
+            ("20-own.conf", r#"{"cniVersion":"0.3.1","name":"own","type":"multus-shim"}"#),
+        ]);
+        let load = |name: &str| load(&dir.path().join(name));
+        assert_eq!(load("10-web.conflist").unwrap().name, "web");
+        assert_eq!(load("20-own.conf").unwrap_err().code, Code::InvalidConfig);
+        let missing = load("30-none.conflist").unwrap_err();
+        assert_eq!(missing.code, Code::TryAgain);
+        assert!(missing.msg.contains("30-none.conflist"), "{missing}");
     }
 
     #[test]

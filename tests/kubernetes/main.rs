@@ -3,6 +3,7 @@
 
 mod environment;
 mod faults;
+mod manifests;
 mod whole_node;
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");

@@ -36,7 +36,7 @@ mod pod;
 mod proxy;
 mod whole_node;
 
-pub use api_server::ApiServer;
+pub use api_server::{ApiServer, Rights};
 pub use client::{Answer, Client};
 pub use faults::{Fault, Seen};
 pub use paths::{definitions, events, nodes, pods};

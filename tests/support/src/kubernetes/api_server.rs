@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,15 @@ const SOON: Duration = Duration::from_secs(20);
 pub(super) const ADMIN: &str = "the-administrator";
 /// A TokenRequest for less is refused.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(600);
+
+/// The roles that Catena is given by `deploy/`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// What the plugin alone takes (`deploy/overlays/thin`).
+    Thin,
+    /// And what the daemon's watches take (`deploy/overlays/secondary`).
+    Daemon,
+}
 
 /// A cluster's API server, with RBAC and nothing else of a control plane: no scheduler, no controllers. Pods get their
 /// node by `spec.nodeName`, and whoever refers to a namespace or service account makes it first.
@@ -135,6 +144,23 @@ impl<'n> ApiServer<'n> {
         if manifest.contains("CustomResourceDefinition") {
             self.await_custom_resources();
         }
+    }
+
+    /// Applies what `deploy/` gives Catena: the definition of NetworkAttachmentDefinitions, its service account, and exactly
+    /// its roles. The account's token is returned.
+    #[track_caller]
+    pub fn deploy(&self, rights: Rights) -> String {
+        let manifests = match rights {
+            Rights::Thin => &["base/crd.yaml", "base/rbac.yaml"][..],
+            Rights::Daemon => &["base/crd.yaml", "base/rbac.yaml", "overlays/secondary/rbac.yaml"],
+        };
+        for manifest in manifests {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(manifest);
+            let text =
+                fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            self.apply(&text);
+        }
+        self.token("kube-system", "catena")
     }
 
     fn await_custom_resources(&self) {

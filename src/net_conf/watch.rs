@@ -1,0 +1,89 @@
+//! Keeping the configuration in step with what it is made of.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
+
+use chain::{Error, Result};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+
+use super::{NetConf, Outcome};
+
+/// How long nothing is looked at where no change is told of: a network's own folder of plugins is not watched, nor is what a
+/// link leads to.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// How long until what could not be written is tried again.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Writes the configuration, and again whenever something it is made of changes (the master, the token, the settings), until
+/// `stop` can be read or is closed. What fails is logged, once, and tried again.
+///
+/// Errors (999): the kernel has no way to tell of changes.
+pub fn keep(conf: &NetConf, stop: BorrowedFd<'_>) -> Result<()> {
+    let mut said = String::new();
+    loop {
+        // What changes from here on is told of, also while the files are written.
+        let changes = watched(conf).map_err(|errno| {
+            Error::internal(format!("watch {}: {errno}", conf.conf_dir.display()))
+        })?;
+        let patience = match conf.update() {
+            Ok(outcome) => {
+                if outcome == Outcome::Written || !said.is_empty() {
+                    tracing::info!(
+                        "{} is up to date",
+                        conf.conf_dir.join(super::CONFLIST).display()
+                    );
+                }
+                said.clear();
+                SELDOM
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if said != error {
+                    tracing::warn!("{error}");
+                    said = error;
+                }
+                SOON
+            }
+        };
+        if is_stopped(&changes, stop, patience)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for a change, or for the time to be over. Whether it is the end.
+fn is_stopped(changes: &Inotify, stop: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+    let patience = PollTimeout::try_from(patience).expect("a minute is few milliseconds");
+    let mut fds =
+        [PollFd::new(stop, PollFlags::POLLIN), PollFd::new(changes.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, patience) {
+        Ok(_) | Err(Errno::EINTR) => Ok(fds[0].any().unwrap_or(true)),
+        Err(errno) => Err(Error::internal(format!("wait for changes: {errno}"))),
+    }
+}
+
+/// Tells of changes in each of the folders that is there.
+fn watched(conf: &NetConf) -> nix::Result<Inotify> {
+    let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    let flags = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVE;
+    let read = [conf.account.as_ref().map(|account| account.path()), conf.settings.path()];
+    for folder in read.into_iter().flatten() {
+        changes.add_watch(folder.as_str(), flags)?;
+    }
+    match changes.add_watch(&conf.conf_dir, flags) {
+        // It is made by the first that writes into it.
+        Err(Errno::ENOENT) => {}
+        added => _ = added?,
+    }
+    Ok(changes)
+}

@@ -1,0 +1,180 @@
+//! What `deploy/` has is what an API server takes, and it gives Catena no more rights than it needs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use testnode::Node;
+use testnode::kubernetes::{ApiServer, Rights, definitions, events, pods};
+
+/// What can be applied with `kubectl apply -k`.
+const OVERLAYS: [&str; 2] = ["overlays/secondary", "overlays/thin"];
+
+fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
+}
+
+fn yaml(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_saphyr::from_multiple(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The manifests of a kustomization, in order, as kustomize collects them. (The kubectl of the oldest API server has a
+/// kustomize that cannot read these.)
+fn manifests(dir: &Path) -> Vec<PathBuf> {
+    let kustomization = yaml(&dir.join("kustomization.yaml"));
+    let [Value::Object(kustomization)] = &kustomization[..] else { panic!("{kustomization:?}") };
+    let known = ["apiVersion", "kind", "resources"];
+    assert!(kustomization.keys().all(|key| known.contains(&key.as_str())), "{kustomization:?}");
+    let resources = kustomization["resources"].as_array().unwrap().iter();
+    let paths = resources.map(|resource| dir.join(resource.as_str().unwrap()));
+    let files = paths.flat_map(|path| if path.is_dir() { manifests(&path) } else { vec![path] });
+    files.map(|file| file.canonicalize().unwrap()).collect()
+}
+
+/// The objects of an overlay.
+fn objects(overlay: &str) -> Vec<Value> {
+    manifests(&deploy().join(overlay)).iter().flat_map(|file| yaml(file)).collect()
+}
+
+/// The manifests in a folder and below.
+fn files(dir: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { files(&path) } else { BTreeSet::from([path]) })
+        .filter(|path| path.extension().is_some_and(|suffix| suffix == "yaml"))
+        .filter(|path| !path.ends_with("kustomization.yaml"))
+        .map(|path| path.canonicalize().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_server_takes_every_manifest() {
+    let node = Node::new();
+    let api = ApiServer::start(&node);
+    for overlay in OVERLAYS {
+        for file in manifests(&deploy().join(overlay)) {
+            let file = file.to_str().unwrap();
+            // Fields that it does not know are refused, too.
+            let apply = ["apply", "--dry-run=server", "--validate=true", "-f", file];
+            let said = api.kubectl(&apply).output().success();
+            assert!(said.contains("(server dry run)"), "{overlay}: {said}");
+        }
+    }
+    let text = fs::read_to_string(deploy().join("overlays/thin/daemonset.yaml")).unwrap();
+    let wrong = text.replace("hostNetwork: true", "hostNetwrk: true");
+    let apply = ["apply", "--dry-run=server", "--validate=true", "-f", "-"];
+    api.kubectl(&apply).stdin(wrong).output().failure();
+}
+
+#[test]
+fn every_manifest_is_in_an_overlay() {
+    let applied: BTreeSet<_> =
+        OVERLAYS.iter().flat_map(|overlay| manifests(&deploy().join(overlay))).collect();
+    assert_eq!(applied, files(&deploy()));
+}
+
+#[test]
+fn definitions_have_the_names_of_the_standard() {
+    let node = Node::new();
+    let api = ApiServer::start(&node);
+    api.deploy(Rights::Thin);
+    let object = |name: &str| {
+        json!({
+            "apiVersion": "k8s.cni.cncf.io/v1",
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": { "name": name },
+            "spec": { "config": "{}" },
+        })
+    };
+    api.admin().create(&definitions("default"), &object("web"));
+    let mut without = object("file");
+    without.as_object_mut().unwrap().remove("spec");
+    api.admin().create(&definitions("default"), &without);
+    assert_eq!(api.admin().list(&definitions("default")).len(), 2);
+    let served = api.admin().get("/apis/k8s.cni.cncf.io/v1");
+    let kind = &served["resources"][0];
+    assert_eq!(kind["name"], "network-attachment-definitions");
+    assert_eq!(kind["singularName"], "network-attachment-definition");
+    assert_eq!(kind["shortNames"], json!(["nad", "net-attach-def"]));
+    let mut wrong = object("wrong");
+    wrong["spec"]["config"] = json!({});
+    let refused = api.admin().request("POST", &definitions("default"), Some(&wrong));
+    assert_eq!(refused.status, 422, "{refused}");
+}
+
+/// Asks for what a role allows with each verb; the verbs that are allowed.
+fn allowed(
+    api: &ApiServer<'_>,
+    token: &str,
+    collection: &str,
+    object: Option<&Value>,
+) -> Vec<String> {
+    let client = api.client(token);
+    let one = format!("{collection}/one");
+    let watch = format!("{collection}?watch=true&timeoutSeconds=1");
+    let requests = [
+        ("get", "GET", one.as_str(), None),
+        ("list", "GET", collection, None),
+        ("watch", "GET", &watch, None),
+        ("create", "POST", collection, object),
+        ("update", "PUT", &one, object),
+        ("patch", "PATCH", &one, object),
+        ("patch status", "PATCH", &format!("{one}/status"), object),
+        ("update status", "PUT", &format!("{one}/status"), object),
+        ("delete", "DELETE", &one, None),
+        ("deletecollection", "DELETE", collection, None),
+    ];
+    let is_allowed = |(verb, method, path, body): (&str, &str, &str, Option<&Value>)| {
+        (client.request(method, path, body).status != 403).then(|| verb.to_owned())
+    };
+    requests.into_iter().filter_map(is_allowed).collect()
+}
+
+#[test]
+fn catena_has_the_rights_that_it_needs_and_no_more() {
+    let node = Node::new();
+    let api = ApiServer::start(&node);
+    let object = json!({ "metadata": { "name": "one" } });
+    let rights = |token: &str| {
+        let collections = [
+            pods("default"),
+            definitions("default"),
+            events("default"),
+            "/api/v1/namespaces/default/secrets".to_owned(),
+            "/api/v1/nodes".to_owned(),
+            "/apis/events.k8s.io/v1/namespaces/default/events".to_owned(),
+        ];
+        collections.map(|collection| allowed(&api, token, &collection, Some(&object)).join(", "))
+    };
+    let thin = api.deploy(Rights::Thin);
+    assert_eq!(rights(&thin), ["get, patch status", "get", "create", "", "", ""]);
+    let daemon = api.deploy(Rights::Daemon);
+    let expected = ["get, list, watch, patch status", "get, list, watch", "create", "", "", ""];
+    assert_eq!(rights(&daemon), expected);
+}
+
+#[test]
+fn daemonsets_run_this_version_on_every_node() {
+    for overlay in ["overlays/thin"] {
+        let sets = objects(overlay);
+        let mut sets = sets.iter().filter(|object| object["kind"] == "DaemonSet");
+        let set = sets.next().unwrap_or_else(|| panic!("{overlay} has no DaemonSet"));
+        assert!(sets.next().is_none(), "{overlay} has two");
+        let pod = &set["spec"]["template"]["spec"];
+        assert_eq!(pod["tolerations"], json!([{ "operator": "Exists" }]), "{overlay}");
+        assert_eq!(pod["priorityClassName"], "system-node-critical", "{overlay}");
+        assert_eq!(pod["hostNetwork"], true, "{overlay}: it comes up before any network does");
+        let containers = ["initContainers", "containers"]
+            .into_iter()
+            .filter_map(|key| pod[key].as_array())
+            .flatten();
+        for container in containers {
+            let image = format!("catena:{}", env!("CARGO_PKG_VERSION"));
+            assert_eq!(container["image"], json!(image), "{overlay}");
+            let security = &container["securityContext"];
+            assert_eq!(security["readOnlyRootFilesystem"], true, "{overlay}");
+        }
+    }
+}
