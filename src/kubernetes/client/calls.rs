@@ -37,10 +37,7 @@ struct Current {
 impl Server {
     /// The API server of this source. Has to be called within a runtime.
     pub async fn new(source: Source) -> Result<Self> {
-        let config = source.read().await?;
-        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = Client::try_from(config)
-            .map_err(|error| chain::Error::config(format!("{source}: {error}")))?;
+        let (client, url) = source.client().await?;
         let current = Mutex::new(Current { client, generation: 0 });
         Ok(Self { source, url, current })
     }
@@ -108,12 +105,8 @@ impl Server {
         if self.current().generation != generation {
             return true;
         }
-        let renewed = match self.source.read().await {
-            Ok(config) => Client::try_from(config).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match renewed {
-            Ok(client) => {
+        match self.source.client().await {
+            Ok((client, _)) => {
                 let mut current = self.current();
                 *current = Current { client, generation: current.generation + 1 };
                 true

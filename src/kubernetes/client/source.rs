@@ -7,10 +7,19 @@ use std::{
 };
 
 use chain::{Error, Result};
-use kube::config::{
-    AuthInfo, Cluster, Config, Context, KubeConfigOptions, Kubeconfig, KubeconfigError,
-    NamedAuthInfo, NamedCluster, NamedContext,
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::TokioExecutor,
 };
+use kube::{
+    Client,
+    client::ConfigExt,
+    config::{
+        AuthInfo, Cluster, Config, Context, KubeConfigOptions, Kubeconfig, KubeconfigError,
+        NamedAuthInfo, NamedCluster, NamedContext,
+    },
+};
+use tower::{BoxError, ServiceBuilder};
 
 /// Where a pod has its service account's `token` and `ca.crt`.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -49,8 +58,16 @@ impl Source {
         })
     }
 
+    /// A client, with the URL of its server, as the files say now. Has to be called within a runtime.
+    pub(super) async fn client(&self) -> Result<(Client, String)> {
+        let config = self.read().await?;
+        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let client = client(config).map_err(|error| Error::config(format!("{self}: {error}")))?;
+        Ok((client, url))
+    }
+
     /// The configuration of a client, read anew from the files.
-    pub(super) async fn read(&self) -> Result<Config> {
+    async fn read(&self) -> Result<Config> {
         let failed = |error: KubeconfigError| Error::config(format!("{self}: {error}"));
         let kubeconfig = match self {
             Self::Kubeconfig(path) => Kubeconfig::read_from(path).map_err(failed)?,
@@ -88,6 +105,26 @@ impl fmt::Display for Source {
             Self::InCluster { folder, .. } => write!(f, "service account {}", folder.display()),
         }
     }
+}
+
+/// kube's own client, but for what a process of a few milliseconds needs: a request that is not held back until the end of
+/// the handshake is acknowledged (40 ms).
+fn client(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_LIMIT));
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(legacy::Client::builder(TokioExecutor::new()).build(connector));
+    Ok(Client::new(service, config.default_namespace))
 }
 
 /// The kubeconfig that a service account amounts to.
