@@ -14,5 +14,6 @@ pub mod definition;
 pub mod devices;
 pub mod master;
 pub mod networks;
+mod readiness;
 pub mod selection;
 pub mod status;
