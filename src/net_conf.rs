@@ -16,7 +16,7 @@ use chain::{ConfList, Result};
 use clap::Args;
 
 use self::{account::Account, folder::Folder, settings::Settings};
-use crate::{kubernetes::master, meta};
+use crate::kubernetes::{conf, master};
 
 pub use self::watch::keep;
 
@@ -33,7 +33,7 @@ pub struct NetConfArgs {
     #[arg(long)]
     pub write_conf: bool,
     /// The directory that the runtime looks for networks in.
-    #[arg(long, default_value = meta::DEFAULT_CONF_DIR, value_name = "DIR")]
+    #[arg(long, default_value = conf::NET_DIR, value_name = "DIR")]
     pub conf_dir: PathBuf,
     /// The cluster network: a file in --conf-dir, or a path [default: found anew for each pod, the first that is not
     /// Catena's or Multus's own].

@@ -6,7 +6,7 @@ use chain::{Code, Error, Records, Result};
 use clap::Args;
 
 use super::bin_dir::{BINARY, BinDir, Holder};
-use crate::{meta, net_conf, wiring};
+use crate::{kubernetes::conf, net_conf, wiring};
 
 /// How many attachments an error names.
 const NAMED: usize = 5;
@@ -18,7 +18,7 @@ pub struct UninstallArgs {
     #[arg(long, default_value = "/opt/cni/bin", value_name = "DIR")]
     pub bin_dir: PathBuf,
     /// The directory that the runtime looks for networks in.
-    #[arg(long, default_value = meta::DEFAULT_CONF_DIR, value_name = "DIR")]
+    #[arg(long, default_value = conf::NET_DIR, value_name = "DIR")]
     pub conf_dir: PathBuf,
     /// Uninstall although attachments that Catena made still live.
     #[arg(long)]

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, path::Path};
 use chain::{ConfList, PluginConf, Result, Version};
 use serde_json::{Map, Value, json};
 
-use crate::{kubernetes::conf::Conf, meta};
+use crate::{
+    kubernetes::conf::{self, Conf},
+    meta,
+};
 
 /// By this a conflist is known to be written here. Runtimes read no such key.
 pub const MARK: &str = r#""writtenBy": "catena""#;
@@ -32,7 +35,7 @@ pub fn text(
     if let Some(file) = named {
         plugin.insert("clusterNetwork".into(), file.to_string_lossy().into());
     }
-    if conf_dir != Path::new(meta::DEFAULT_CONF_DIR) {
+    if conf_dir != Path::new(conf::NET_DIR) {
         plugin.insert("confDir".into(), conf_dir.to_string_lossy().into());
     }
     if let Some(file) = kubeconfig {
