@@ -8,11 +8,21 @@ use std::{
     process::ExitCode,
 };
 
-use chain::{Code, ConfList, Environment, Error, Request, Result, Stdin, Verb, Version};
+use chain::{
+    CniResult, Code, ConfList, Environment, Error, Executor, Request, Result, Stdin, Verb, Version,
+};
+use delegates::Node;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{handover, logging, meta, output, wiring};
+use crate::{
+    handover,
+    kubernetes::{
+        cluster::Cluster,
+        verbs::{self, Target, Verbs},
+    },
+    logging, output, wiring,
+};
 
 /// Larger configurations are refused: no runtime sends them, and memory is the node's.
 const MAX_STDIN: u64 = 16 << 20;
@@ -28,8 +38,8 @@ pub fn run(kind: &'static str) -> ExitCode {
     logging::init("warn");
     let read = Invocation::read(kind, &command, |name| env::var_os(name), read_stdin);
     let served = match read {
-        Ok(invocation) if kind == meta::KIND => handover::serve(&invocation),
-        Ok(invocation) => invocation.serve(),
+        Ok(invocation) if wiring::is_meta(kind) => handover::serve(&invocation),
+        Ok(invocation) => invocation.serve(None),
         Err(error) => Served::failed(&error, Version::LATEST),
     };
     if let Err(error) = output::print_text(&served.stdout) {
@@ -86,10 +96,12 @@ impl Invocation {
     }
 
     /// Does what the call says. A panic is the call's failure, not the process's end.
-    pub fn serve(&self) -> Served {
+    ///
+    /// `cluster`: how the process reaches the cluster's API; without it the configuration says how.
+    pub fn serve(&self, cluster: Option<&dyn Cluster>) -> Served {
         let kind = self.kind;
         let mut version = Version::LATEST;
-        let served = panic::catch_unwind(AssertUnwindSafe(|| serve(self, &mut version)))
+        let served = panic::catch_unwind(AssertUnwindSafe(|| serve(self, cluster, &mut version)))
             .unwrap_or_else(|_| {
                 Err(Error::internal(format!("{kind} panicked; see its standard error")))
             });
@@ -113,7 +125,11 @@ enum Answer {
 }
 
 /// Does what `CNI_COMMAND` says. `version` becomes the configuration's as soon as it is known, for the error object.
-fn serve(invocation: &Invocation, version: &mut Version) -> Result<Option<Answer>> {
+fn serve(
+    invocation: &Invocation,
+    cluster: Option<&dyn Cluster>,
+    version: &mut Version,
+) -> Result<Option<Answer>> {
     let Invocation { kind, verb: command, ref environment, stdin: ref raw } = *invocation;
     if command == Verb::Version {
         return Ok(Some(Answer::Versions(versions(kind, raw))));
@@ -133,57 +149,75 @@ fn serve(invocation: &Invocation, version: &mut Version) -> Result<Option<Answer
         ));
     }
 
-    let network = stdin.conf.name.clone();
     let plugin = Some((kind, &stdin.conf));
     wiring::with_executor(plugin, environment.path.clone(), |executor, node| {
-        // DEL works from the record alone, also where the network that the configuration names is gone.
-        let list = || {
-            if kind == meta::KIND {
-                meta::chain_of(&stdin.conf)
-            } else {
-                ConfList::from_plugin(kind, stdin.conf.raw.clone())
-            }
+        let done = if wiring::is_meta(kind) {
+            serve_meta(invocation, &stdin, cluster, executor, node)
+        } else {
+            serve_plugin(invocation, &stdin, executor, node)
         };
-        let attachment = environment.attachment(&network);
-        let capability_args = runtime_config(&stdin.conf.raw);
-        let request = |list| Request {
-            list,
-            attachment: &attachment,
-            capability_args: &capability_args,
-            prev_result: stdin.prev_result.clone(),
-            observer: None,
-        };
-        match command {
-            Verb::Add => {
-                let list = list()?;
-                let result = executor.add(&request(&list), node)?;
-                Ok(Some(Answer::Result(result.to_json(conf_version)?)))
-            }
-            Verb::Del => {
-                if !executor.del_recorded(&attachment, None, node)? {
-                    match list() {
-                        Ok(list) => executor.del(&request(&list), node)?,
-                        Err(error) => meta::nothing_to_del(&attachment, &error),
-                    }
-                }
-                Ok(None)
-            }
-            Verb::Check => {
-                let list = list()?;
-                executor.check(&request(&list), node).map(|()| None)
-            }
-            Verb::Gc => {
-                let list = list()?;
-                let valid = stdin.valid.as_deref().unwrap_or_default();
-                executor.gc(&network, &list, valid, None, node).map(|()| None)
-            }
-            Verb::Status => {
-                let list = list()?;
-                executor.status(&list, None, node).map(|()| None)
-            }
-            Verb::Version => Ok(None),
-        }
+        let result = done?.map(|result| result.to_json(conf_version)).transpose()?;
+        Ok(result.map(Answer::Result))
     })
+}
+
+/// A call of a single plugin. ADD has a result.
+fn serve_plugin(
+    invocation: &Invocation,
+    stdin: &Stdin,
+    executor: &Executor<'_, Node>,
+    node: &mut Node,
+) -> Result<Option<CniResult>> {
+    let network = &stdin.conf.name;
+    let list = ConfList::from_plugin(invocation.kind, stdin.conf.raw.clone())?;
+    let request = Request {
+        list: &list,
+        attachment: &invocation.environment.attachment(network),
+        capability_args: &runtime_config(&stdin.conf.raw),
+        prev_result: stdin.prev_result.clone(),
+        observer: None,
+    };
+    match invocation.verb {
+        Verb::Add => return executor.add(&request, node).map(Some),
+        Verb::Del => executor.del(&request, node)?,
+        Verb::Check => executor.check(&request, node)?,
+        Verb::Gc => {
+            let valid = stdin.valid.as_deref().unwrap_or_default();
+            executor.gc(network, &list, valid, None, node)?;
+        }
+        Verb::Status => executor.status(&list, None, node)?,
+        Verb::Version => {}
+    }
+    Ok(None)
+}
+
+/// A call of the meta plugin. ADD has a result.
+fn serve_meta(
+    invocation: &Invocation,
+    stdin: &Stdin,
+    cluster: Option<&dyn Cluster>,
+    executor: &Executor<'_, Node>,
+    node: &mut Node,
+) -> Result<Option<CniResult>> {
+    let Invocation { kind, verb, ref environment, .. } = *invocation;
+    let network = &stdin.conf.name;
+    let target = Target {
+        attachment: &environment.attachment(network),
+        capability_args: &runtime_config(&stdin.conf.raw),
+        prev_result: stdin.prev_result.as_ref(),
+    };
+    if verb == Verb::Del {
+        return verbs::del(kind, &stdin.conf, executor, &target, node).map(|()| None);
+    }
+    let mut verbs = Verbs::new(kind, &stdin.conf, executor, cluster)?;
+    match verb {
+        Verb::Add => return verbs.add(&target, node).map(Some),
+        Verb::Check => verbs.check(&target, node)?,
+        Verb::Gc => verbs.gc(network, stdin.valid.as_deref().unwrap_or_default(), node)?,
+        Verb::Status => verbs.status(node)?,
+        Verb::Del | Verb::Version => {}
+    }
+    Ok(None)
 }
 
 /// The capability arguments that the runtime injected, which the meta plugin hands on to its own delegates.

@@ -8,16 +8,30 @@ use chain::{
 };
 use delegates::Node;
 
-use crate::meta::Meta;
+use crate::meta::{self, Meta};
+
+/// The meta plugin under its names. Under Multus's it reads Multus's configuration as it stands.
+static METAS: [Meta; 2] = [Meta(meta::KIND), Meta("multus")];
+
+/// Whether this is one of the meta plugin's names.
+pub fn is_meta(kind: &str) -> bool {
+    METAS.iter().any(|meta| meta.kind() == kind)
+}
 
 /// Every plugin in this binary: the delegates, and the meta plugin.
 fn plugins() -> Vec<&'static dyn Plugin<Node>> {
-    delegates::BUILTINS.iter().copied().chain([&Meta as &dyn Plugin<Node>]).collect()
+    delegates::BUILTINS.iter().copied().chain(METAS.iter().map(|meta| meta as _)).collect()
 }
 
 /// The types that are built in, and so the names under which this binary is a plugin.
 pub fn builtin_kinds() -> Vec<&'static str> {
     plugins().iter().map(|plugin| plugin.kind()).collect()
+}
+
+/// The names that `catena install` gives to this binary: not Multus's, which may be at work on the node. Who wants Catena in
+/// its place puts it there.
+pub fn installed_kinds() -> Vec<&'static str> {
+    builtin_kinds().into_iter().filter(|kind| *kind == meta::KIND || !is_meta(kind)).collect()
 }
 
 /// The built-in type of this name.

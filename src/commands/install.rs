@@ -36,9 +36,9 @@ pub fn run(args: &InstallArgs) -> Result<()> {
     let own =
         std::env::current_exe().map_err(|error| Error::io(format!("find this binary: {error}")))?;
     dir.tidy()?;
-    dir.require_files(&wiring::builtin_kinds())?;
+    dir.require_files(&wiring::installed_kinds())?;
     dir.copy(&own, BINARY)?;
-    for kind in wiring::builtin_kinds().into_iter().filter(|kind| *kind != BINARY) {
+    for kind in wiring::installed_kinds().into_iter().filter(|kind| *kind != BINARY) {
         dir.link(kind)?;
     }
     dir.tidy()?;

@@ -105,7 +105,7 @@ pub fn run(invocation: &Invocation, caller: &Caller, dirs: &Dirs) -> Option<Serv
         }
     };
     // Whoever goes away after this waits for the lock.
-    let served = (!caller.is_gone()).then(|| invocation.serve());
+    let served = (!caller.is_gone()).then(|| invocation.serve(None));
     if let Some(served) = &served {
         caller.answer(&Answer::Served(served.clone()));
     }

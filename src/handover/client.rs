@@ -46,7 +46,7 @@ pub fn serve(invocation: &Invocation) -> Served {
 fn try_serve(invocation: &Invocation) -> Result<Served> {
     // VERSION asks the binary that was called.
     if invocation.verb == Verb::Version {
-        return Ok(invocation.serve());
+        return Ok(invocation.serve(None));
     }
     let dirs = wiring::dirs()?;
     let silence = wiring::seconds(DAEMON_TIMEOUT, 10)?.unwrap_or(DEFAULT_SILENCE);
@@ -58,7 +58,7 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
         Ok(handed_over) => handed_over,
         Err(error) => {
             tracing::debug!(%error, "without the daemon");
-            let served = invocation.serve();
+            let served = invocation.serve(None);
             if invocation.verb == Verb::Del {
                 sweep(&invocation.environment, &dirs);
             }
@@ -71,7 +71,7 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
         Some(Answer::Served(served)) => return Ok(served),
         Some(Answer::Refused(why)) => {
             tracing::debug!(why, "the daemon does not take the call");
-            return Ok(invocation.serve());
+            return Ok(invocation.serve(None));
         }
         None => {}
     }
@@ -90,7 +90,7 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     drop(stream);
     let served = match answer(&received) {
         Some(Answer::Served(served)) => served,
-        _ => invocation.serve(),
+        _ => invocation.serve(None),
     };
     if let Some(lock) = lock {
         lock.remove();

@@ -14,10 +14,7 @@ use chain::{Attachment, CniArgs, ConfList, Error, Result};
 use serde_json::{Map, Value};
 
 use self::interfaces::Interface;
-pub use self::{
-    cluster_network::{chain_of, cluster},
-    isolation::permit,
-};
+pub use self::{cluster_network::cluster, isolation::permit};
 use super::{
     cluster::{Cluster, Pod, PodEvent, PodId},
     conf::Conf,

@@ -12,7 +12,7 @@ use chain::{
 use serde::Serialize;
 use serde_json::{Value, ser::PrettyFormatter};
 
-use super::networks::{Network, Role};
+use super::networks::Role;
 
 /// The kernel's main routing table (`RT_TABLE_MAIN`), where routes are unless a result says otherwise.
 const MAIN_TABLE: u32 = 254;
@@ -46,25 +46,33 @@ struct Entry<'a> {
     gateway: Vec<IpAddr>,
 }
 
-/// The annotation's value: of each network its result, as it is in the end, and what is known of its device.
-pub fn of(attached: &[(&Network, &CniResult, Option<Value>)]) -> String {
-    let entries: Vec<_> = attached
-        .iter()
-        .flat_map(|(network, result, device)| entries(network, result, device.as_ref()))
-        .map(|entry| text(&entry))
-        .collect();
+/// A network that a pod is attached to.
+pub struct Attached<'a> {
+    /// What it is called ([`Network::name`](super::networks::Network)).
+    pub name: &'a str,
+    /// The interface that it was asked to make.
+    pub ifname: &'a str,
+    /// Whose wish it is.
+    pub role: Role,
+    /// Its result, as it is in the end.
+    pub result: &'a CniResult,
+    /// What is known of its device.
+    pub device_info: Option<Value>,
+}
+
+/// The annotation's value.
+pub fn of(attached: &[Attached<'_>]) -> String {
+    let entries: Vec<_> = attached.iter().flat_map(entries).map(|entry| text(&entry)).collect();
     format!("[{}]", entries.join(","))
 }
 
 /// The entries of one network: each of its interfaces in the pod.
-fn entries<'a>(
-    network: &'a Network,
-    result: &'a CniResult,
-    device_info: Option<&'a Value>,
-) -> Vec<Entry<'a>> {
+fn entries<'a>(network: &'a Attached<'_>) -> Vec<Entry<'a>> {
+    let Attached { result, device_info, .. } = network;
+    let device_info = device_info.as_ref();
     let entry = |own: Option<&'a Interface>, ips: &[&IpConfig], gateway| Entry {
-        name: &network.name,
-        interface: own.map_or(&network.ifname, |own| &own.name),
+        name: network.name,
+        interface: own.map_or(network.ifname, |own| &own.name),
         ips: ips.iter().map(|ip| ip.address.addr()).collect(),
         mac: own.map_or("", |own| &own.mac),
         mtu: own.map_or(0, |own| own.mtu),

@@ -1,9 +1,11 @@
 //! Catena beside a real Kubernetes. `tests/kubernetes/prepare.sh` lays out what it is made of.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod cluster;
 mod environment;
 mod faults;
 mod manifests;
+mod secondary;
 mod whole_node;
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");

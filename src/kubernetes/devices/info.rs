@@ -145,7 +145,12 @@ impl Devices {
     /// What is told of the network's device after its ADD, for `device-info` of the status.
     pub fn info(&self, network: &Network, container_id: &str) -> Option<Value> {
         network.device_id.as_ref()?;
-        let file = self.attachment_file(&network.name, container_id, &network.ifname);
+        self.info_of(&network.name, container_id, &network.ifname)
+    }
+
+    /// The same by the names of an attachment that has a device.
+    pub fn info_of(&self, network: &str, container_id: &str, ifname: &str) -> Option<Value> {
+        let file = self.attachment_file(network, container_id, ifname);
         serde_json::to_value(DeviceInfo::read(&file)?).ok()
     }
 

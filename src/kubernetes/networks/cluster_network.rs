@@ -1,6 +1,6 @@
 //! The cluster network: which chain is the pod's first one.
 
-use chain::{ConfList, Error, PluginConf, Result};
+use chain::{ConfList, Error, Result};
 use serde_json::{Map, Value};
 
 use crate::kubernetes::{
@@ -16,11 +16,6 @@ use crate::kubernetes::{
 /// Errors: 11 where there is none yet, or the API does not answer; 5, 6 and 7 where it cannot be read or carries itself.
 pub fn cluster(conf: &Conf, cluster: Option<&dyn Cluster>) -> Result<Found> {
     find(conf, cluster, &mut Vec::new())
-}
-
-/// The chain that a meta plugin's configuration carries or names, where no cluster is asked: as a part of another chain.
-pub fn chain_of(kind: &str, conf: &PluginConf) -> Result<ConfList> {
-    Ok(cluster(&Conf::of(kind, conf)?, None)?.list)
 }
 
 /// `on_the_way`: the networks being looked up, outermost first. A configuration that names itself is refused before

@@ -1,24 +1,18 @@
-use chain::{CniArgs, CniResult, ConfList, Version};
+use chain::{CniResult, Version};
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use super::of;
-use crate::kubernetes::networks::{Network, Role};
+use super::{Attached, of};
+use crate::kubernetes::networks::Role;
 
-fn network(name: &str, ifname: &str, role: Role) -> Network {
-    let list = json!({ "cniVersion": "1.0.0", "name": "n", "plugins": [{ "type": "bridge" }] });
-    Network {
-        name: name.into(),
-        role,
-        list: ConfList::from_value(list).unwrap(),
-        ifname: ifname.into(),
-        capability_args: Default::default(),
-        args: CniArgs::default(),
-        gateways: Vec::new(),
-        loses_default: (false, false),
-        resource: None,
-        device_id: None,
-    }
+fn attached<'a>(
+    name: &'a str,
+    ifname: &'a str,
+    role: Role,
+    result: &'a CniResult,
+    device_info: Option<Value>,
+) -> Attached<'a> {
+    Attached { name, ifname, role, result, device_info }
 }
 
 fn result(version: Version, mut object: Value) -> CniResult {
@@ -28,8 +22,7 @@ fn result(version: Version, mut object: Value) -> CniResult {
 
 /// The annotation for one network.
 fn status(role: Role, ifname: &str, object: Value) -> String {
-    let network = network("blue/net", ifname, role);
-    of(&[(&network, &result(Version::V1_1_0, object), None)])
+    of(&[attached("blue/net", ifname, role, &result(Version::V1_1_0, object), None)])
 }
 
 /// The annotation for one network, as JSON.
@@ -39,7 +32,6 @@ fn entries(role: Role, ifname: &str, object: Value) -> Value {
 
 #[test]
 fn a_pod_with_a_cluster_network_and_another() {
-    let cluster = network("cbr0", "eth0", Role::Cluster);
     let eth0 = result(
         Version::V1_1_0,
         json!({
@@ -56,7 +48,6 @@ fn a_pod_with_a_cluster_network_and_another() {
             "dns": { "nameservers": ["10.96.0.10"], "search": ["cluster.local"] }
         }),
     );
-    let selected = network("blue/sriov", "net1", Role::Selected);
     let net1 = result(
         Version::V1_1_0,
         json!({
@@ -66,14 +57,22 @@ fn a_pod_with_a_cluster_network_and_another() {
     );
     let device =
         json!({ "type": "pci", "version": "1.1.0", "pci": { "pci-address": "0000:01:02.3" } });
-    assert_snapshot!(of(&[(&cluster, &eth0, None), (&selected, &net1, Some(device))]));
+    assert_snapshot!(of(&[
+        attached("cbr0", "eth0", Role::Cluster, &eth0, None),
+        attached("blue/sriov", "net1", Role::Selected, &net1, Some(device)),
+    ]));
 }
 
 #[test]
 fn a_result_without_interfaces() {
-    let old = network("blue/old", "net1", Role::Selected);
     let object = json!({ "ip4": { "ip": "10.1.0.9/16" }, "ip6": { "ip": "fd01::9/64" } });
-    assert_snapshot!(of(&[(&old, &result(Version::V0_2_0, object), None)]));
+    assert_snapshot!(of(&[attached(
+        "blue/old",
+        "net1",
+        Role::Selected,
+        &result(Version::V0_2_0, object),
+        None
+    )]));
 }
 
 #[test]

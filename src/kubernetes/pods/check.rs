@@ -1,0 +1,49 @@
+//! CHECK of a pod: all its networks.
+
+use chain::{Attachment, CniResult, Error, Request, Result};
+use delegates::Node;
+
+use super::{Pods, netns_of, with_request};
+use crate::kubernetes::networks::Role;
+
+impl Pods<'_> {
+    /// CHECK of all networks of a pod; what is found goes into one error that names each network. Returns whether the pod
+    /// has a record.
+    ///
+    /// `prev_result`: the cluster network's, as the runtime remembers it.
+    pub fn check(
+        &self,
+        attachment: &Attachment,
+        prev_result: Option<&CniResult>,
+        node: &mut Node,
+    ) -> Result<bool> {
+        let Some(record) = self.records.read(attachment)? else { return Ok(false) };
+        if !record.complete {
+            return Err(Error::internal(format!(
+                "{attachment}: the ADD or DEL of its networks was not finished; DEL it, and ADD it again"
+            )));
+        }
+        let boot = self.executor.records.dirs().boot()?;
+        let netns = netns_of(&record, attachment.netns.as_deref(), &boot);
+        let netns = netns.or(attachment.netns.as_deref());
+        let mut findings = Vec::new();
+        for one in &record.attachments {
+            let checked = self.with_executor_of(one.role, |executor| {
+                with_request(&record, one, netns, |request| {
+                    if request.list.disable_check || !request.list.cni_version.has_check() {
+                        return Ok(());
+                    }
+                    let prev_result = match one.role {
+                        Role::Cluster => prev_result.cloned(),
+                        Role::Default | Role::Selected => None,
+                    };
+                    executor.check(&Request { prev_result, ..*request }, node)
+                })
+            });
+            if let Err(error) = checked {
+                findings.push(error.context(format_args!("network {} ({})", one.name, one.ifname)));
+            }
+        }
+        Error::join(findings).map_or(Ok(true), Err)
+    }
+}

@@ -1,0 +1,80 @@
+//! DEL of a pod: from its record alone.
+
+use std::path::Path;
+
+use chain::{Attachment, Error, Result};
+use delegates::Node;
+
+use super::{PodAttachment, PodRecord, Pods, netns_of, with_request};
+use crate::kubernetes::devices::Devices;
+
+impl Pods<'_> {
+    /// DEL of all networks of a pod, in reverse, by its record. All are tried, also where one fails; the errors are
+    /// returned together, and the record keeps what is left to do. Returns whether there was a record.
+    pub fn del(&self, attachment: &Attachment, node: &mut Node) -> Result<bool> {
+        let lock = self.lock(attachment)?;
+        let Some(mut record) = self.records.read(attachment)? else {
+            // A process may have been killed before the record had its name.
+            self.records.remove(attachment)?;
+            lock.remove();
+            return Ok(false);
+        };
+        let boot = self.executor.records.dirs().boot()?;
+        self.undo(&mut record, attachment.netns.as_deref(), &boot, node)?;
+        lock.remove();
+        Ok(true)
+    }
+
+    /// Undoes a pod's attachments in reverse and removes its record; the caller has its lock. Where something fails the
+    /// rest is done nevertheless, and the record keeps what failed.
+    pub(super) fn undo(
+        &self,
+        record: &mut PodRecord,
+        given: Option<&Path>,
+        boot: &str,
+        node: &mut Node,
+    ) -> Result<()> {
+        let netns = netns_of(record, given, boot).map(Path::to_owned);
+        let mut left = Vec::new();
+        let mut errors = Vec::new();
+        for attachment in record.attachments.iter().rev() {
+            if let Err(error) = self.detach(record, attachment, netns.as_deref(), node) {
+                errors.push(
+                    error.context(format_args!(
+                        "network {} ({})",
+                        attachment.name, attachment.ifname
+                    )),
+                );
+                left.insert(0, attachment.clone());
+            }
+        }
+        record.attachments = left;
+        let of = record.attachment(None)?;
+        let kept = if record.attachments.is_empty() {
+            self.records.remove(&of)
+        } else {
+            record.complete = false;
+            self.records.write(record)
+        };
+        kept.unwrap_or_else(|error| errors.push(error));
+        Error::join(errors).map_or(Ok(()), Err)
+    }
+
+    /// Undoes one attachment by its own record. Where a finished ADD's record is lost, its chain is run nevertheless: what
+    /// it made can be named from the configuration and the kernel.
+    pub(super) fn detach(
+        &self,
+        pod: &PodRecord,
+        attachment: &PodAttachment,
+        netns: Option<&Path>,
+        node: &mut Node,
+    ) -> Result<()> {
+        self.with_executor_of(attachment.role, |executor| {
+            with_request(pod, attachment, netns, |request| {
+                let found = executor.del_recorded(request.attachment, None, node)?;
+                if !found && pod.complete { executor.del(request, node) } else { Ok(()) }
+            })
+        })?;
+        Devices::default().remove(&attachment.name, &pod.container_id, &attachment.ifname)
+    }
+}

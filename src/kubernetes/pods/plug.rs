@@ -1,0 +1,141 @@
+//! Networks that come and go while a pod runs.
+
+use chain::{Attachment, CniArgs, CniResult, Error, Result};
+use delegates::Node;
+
+use super::{PodAttachment, PodRecord, PodRequest, Pods, netns_of, record::PodName};
+use crate::kubernetes::{
+    cluster::Pod,
+    devices::Devices,
+    networks::Network,
+    status::{self, Attached},
+};
+
+impl Pods<'_> {
+    /// The record of a running pod of this name and UID on this node; `None` where there is none.
+    pub fn running(&self, pod: &Pod) -> Result<Option<PodRecord>> {
+        let boot = self.executor.records.dirs().boot()?;
+        let name = PodName {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+        };
+        let all = self.records.list()?;
+        Ok(all.into_iter().find(|record| {
+            record.pod.as_ref() == Some(&name) && record.is_live(record.netns.as_deref(), &boot)
+        }))
+    }
+
+    /// The network-status of a running pod, by its records.
+    pub fn status(&self, record: &PodRecord) -> Result<String> {
+        let mut results = Vec::new();
+        for one in &record.attachments {
+            let id = &record.container_id;
+            let records = self.executor.records.find(&one.network, id, &one.ifname)?;
+            let result = records.into_iter().find_map(|own| own.result).unwrap_or_default();
+            results.push((one, result));
+        }
+        let devices = Devices::default();
+        let attached: Vec<_> = results
+            .iter()
+            .map(|(one, result)| Attached {
+                name: &one.name,
+                ifname: &one.ifname,
+                role: one.role,
+                result,
+                device_info: one
+                    .device
+                    .as_ref()
+                    .and_then(|_| devices.info_of(&one.name, &record.container_id, &one.ifname)),
+            })
+            .collect();
+        Ok(status::of(&attached))
+    }
+
+    /// Attaches a running pod to one more network. Its interface's name must be free.
+    ///
+    /// Errors: the pod is gone by now; or as ADD of the network has them, and nothing is left behind then.
+    pub fn plug(
+        &self,
+        record: &PodRecord,
+        pod: &Pod,
+        network: &Network,
+        node: &mut Node,
+    ) -> Result<CniResult> {
+        self.change(record, |mut record, attachment| {
+            let planned = PodAttachment::plan(network, &record.network);
+            if record.attachments.iter().any(|one| one.ifname == planned.ifname) {
+                return Err(Error::config(format!(
+                    "interface {} of the pod is another network's",
+                    planned.ifname
+                )));
+            }
+            record.attachments.push(planned.clone());
+            self.records.write(&record)?;
+            let request = PodRequest {
+                attachment: &attachment,
+                pod: Some(pod),
+                networks: std::slice::from_ref(network),
+                prev_result: None,
+            };
+            let attached = self.attach(&request, network, &planned, node).and_then(|added| {
+                let mut added = [added];
+                let netns = attachment.netns()?;
+                let moved = self.move_defaults(&record, &mut added, netns, node);
+                moved.map(|()| {
+                    let [added] = added;
+                    added.result
+                })
+            });
+            attached.map_err(|error| {
+                let netns = attachment.netns.as_deref();
+                let mut undone = record.clone();
+                // Its own record says what there is to undo: it was not finished.
+                undone.complete = false;
+                if let Err(undo) = self.detach(&undone, &planned, netns, node) {
+                    return error.and(format_args!("rolling back was not complete: {undo}"));
+                }
+                record.attachments.pop();
+                match self.records.write(&record) {
+                    Ok(()) => error,
+                    Err(kept) => error.and(kept),
+                }
+            })
+        })
+    }
+
+    /// Detaches a running pod from the network of this interface. One that is not there is no error.
+    pub fn unplug(&self, record: &PodRecord, ifname: &str, node: &mut Node) -> Result<()> {
+        self.change(record, |mut record, attachment| {
+            let Some(place) = record.attachments.iter().position(|one| one.ifname == ifname) else {
+                return Ok(());
+            };
+            let one = record.attachments[place].clone();
+            self.detach(&record, &one, attachment.netns.as_deref(), node)?;
+            record.attachments.remove(place);
+            self.records.write(&record)
+        })
+    }
+
+    /// Changes a pod's networks under its lock, if it is still the same one and lives.
+    fn change<T>(
+        &self,
+        listed: &PodRecord,
+        work: impl FnOnce(PodRecord, Attachment) -> Result<T>,
+    ) -> Result<T> {
+        let boot = self.executor.records.dirs().boot()?;
+        let of = listed.attachment(None)?;
+        let _lock = self.lock(&of)?;
+        let record = self.records.read(&of)?;
+        let live = record.filter(|record| {
+            record.pod == listed.pod && record.is_live(record.netns.as_deref(), &boot)
+        });
+        let Some(record) = live else {
+            return Err(Error::internal(format!("{of}: the pod is gone, or being deleted")));
+        };
+        let netns = netns_of(&record, None, &boot).map(std::path::Path::to_owned);
+        let args = CniArgs::parse(&record.args)?;
+        let attachment = Attachment { netns, args, ..of };
+        work(record, attachment)
+    }
+}
