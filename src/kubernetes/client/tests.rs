@@ -1,4 +1,4 @@
-//! Against a real API server, under an account that has the rights that this module names and no others.
+//! Against a real API server, with no other rights than `deploy/` gives.
 
 mod credentials;
 mod definitions;
@@ -13,61 +13,17 @@ use chain::{Code, Error};
 use serde_json::{Value, json};
 use testnode::{
     Node,
-    kubernetes::{self, ApiServer},
+    kubernetes::{self, ApiServer, Rights},
 };
 
 use super::*;
 use crate::kubernetes::cluster::PodId;
 
-/// The kind and the account. Rights as in the table at the top of the module.
-const MANIFEST: &str = r#"
-apiVersion: apiextensions.k8s.io/v1
-kind: CustomResourceDefinition
-metadata: { name: network-attachment-definitions.k8s.cni.cncf.io }
-spec:
-  group: k8s.cni.cncf.io
-  scope: Namespaced
-  names:
-    plural: network-attachment-definitions
-    singular: network-attachment-definition
-    kind: NetworkAttachmentDefinition
-  versions:
-  - name: v1
-    served: true
-    storage: true
-    schema:
-      openAPIV3Schema:
-        type: object
-        properties: { spec: { type: object, properties: { config: { type: string } } } }
-"#;
-
-const ACCOUNT: &str = r#"
-apiVersion: v1
-kind: ServiceAccount
-metadata: { name: catena, namespace: kube-system }
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: { name: catena }
-rules:
-- { apiGroups: [""], resources: [pods], verbs: [get] }
-- { apiGroups: [""], resources: [pods/status], verbs: [patch] }
-- { apiGroups: [""], resources: [events], verbs: [create] }
-- { apiGroups: [k8s.cni.cncf.io], resources: [network-attachment-definitions], verbs: [get] }
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: { name: catena }
-roleRef: { apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: catena }
-subjects: [{ kind: ServiceAccount, namespace: kube-system, name: catena }]
-"#;
-
 /// An API server with a namespace `blue`, and Catena's account.
 fn cluster(node: &Node) -> ApiServer<'_> {
     let server = ApiServer::start(node);
     server.namespace("blue");
-    server.apply(MANIFEST);
-    server.apply(ACCOUNT);
+    server.deploy(Rights::Thin);
     server
 }
 

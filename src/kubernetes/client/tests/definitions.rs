@@ -7,12 +7,12 @@ fn a_definition_is_there_or_absent_or_forbidden() {
     let node = Node::new();
     let server = ApiServer::start(&node);
     server.namespace("blue");
-    server.apply(ACCOUNT);
+    server.apply(include_str!("../../../../deploy/base/rbac.yaml"));
     let api = own_api(&server);
 
     // The kind is not known.
     assert_eq!(api.definition("blue", "net").unwrap(), None);
-    server.apply(MANIFEST);
+    server.apply(include_str!("../../../../deploy/base/crd.yaml"));
     assert_eq!(api.definition("blue", "net").unwrap(), None);
     assert_eq!(api.definition("red", "net").unwrap(), None);
 
