@@ -4,15 +4,24 @@
 //! the plugin does the same work by the same code (see [`handover`]). One thread waits for what comes; each call
 //! has a thread of its own, since delegates block, and no more than [`Args::at_once`] are at work.
 
+mod cached;
+mod cluster;
 mod health;
+mod host_mounts;
 mod http;
 mod metrics;
 mod receive;
 mod server;
 mod socket;
+mod watch;
 mod work;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use chain::{Error, Result};
 use tokio::{
@@ -22,7 +31,7 @@ use tokio::{
 };
 
 use self::{health::Health, metrics::Metrics, server::Server, socket::Place};
-use crate::{handover, wiring};
+use crate::{handover, kubernetes::client::source::SERVICE_ACCOUNT, wiring};
 
 /// What the daemon is told on the command line.
 #[derive(clap::Args)]
@@ -36,6 +45,15 @@ pub struct Args {
     /// How many seconds the calls at work are given to end when the daemon is told to stop.
     #[arg(long, default_value_t = 25, value_name = "SECONDS")]
     pub drain: u16,
+    /// A kubeconfig of the cluster [default: the account of the pod that the daemon runs in, if it runs in one].
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// This node's name in the cluster [default: the host's name].
+    #[arg(long, env = "NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Work in the host's mount namespace: for a daemon in a privileged pod with hostPID. All paths are the host's then.
+    #[arg(long)]
+    pub host_mounts: bool,
     /// Serve /metrics, /healthz and /readyz here as well, e.g. 127.0.0.1:9464.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_address: Option<SocketAddr>,
@@ -43,6 +61,11 @@ pub struct Args {
 
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
 pub fn run(args: &Args) -> Result<()> {
+    // There are no other threads yet.
+    let account = match args.host_mounts {
+        true => host_mounts::enter(Path::new(SERVICE_ACCOUNT))?,
+        false => SERVICE_ACCOUNT.into(),
+    };
     let dirs = wiring::dirs()?;
     let place = Place::take(&dirs)?;
     let runtime = Builder::new_current_thread()
@@ -52,16 +75,18 @@ pub fn run(args: &Args) -> Result<()> {
         .thread_keep_alive(Duration::from_secs(10))
         .build()
         .map_err(|error| Error::io(format!("the runtime: {error}")))?;
-    let done = runtime.block_on(serve(args, &place));
+    let done = runtime.block_on(serve(args, &account, &place));
     // What is still at work has had its time: it ends with the process, and its records say how far it came.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(args: &Args, place: &Place) -> Result<()> {
+async fn serve(args: &Args, account: &Path, place: &Place) -> Result<()> {
     let mut ends = [told(SignalKind::terminate())?, told(SignalKind::interrupt())?];
     let metrics = Arc::new(Metrics::default());
-    let health = Arc::new(Health::default());
+    let cluster = cluster::find(args, account).await?;
+    let watches: &[_] = if cluster.is_some() { &cluster::WATCHES } else { &[] };
+    let health = Arc::new(Health::new(watches));
     if let Some(address) = args.metrics_address {
         let listener = TcpListener::bind(address)
             .await
@@ -71,7 +96,8 @@ async fn serve(args: &Args, place: &Place) -> Result<()> {
     let inside = place.listen("health.sock")?;
     tokio::spawn(http::serve(http::Door::Unix(inside), metrics.clone(), health.clone()));
 
-    let server = Arc::new(Server::new(args, place.dirs().clone(), metrics));
+    let cluster = cluster.map(|found| found.watch(&metrics, &health));
+    let server = Arc::new(Server::new(args, place.dirs().clone(), cluster, metrics));
     let listener = place.listen(handover::SOCKET)?;
     let serving = tokio::spawn(server.clone().accept(listener));
     health.set_serving(true);

@@ -23,6 +23,8 @@ pub struct Metrics {
     pub taken: Gauge,
     /// Calls at work.
     pub at_work: Gauge,
+    watch_up: Family<Watch, Gauge>,
+    watch_objects: Family<Watch, Gauge>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +40,12 @@ struct Of {
     verb: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Watch {
+    /// What is watched.
+    resource: &'static str,
+}
+
 /// In seconds: an ADD takes milliseconds, a foreign delegate minutes at most.
 const BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0, 60.0];
 
@@ -50,6 +58,8 @@ impl Default for Metrics {
             refused: Counter::default(),
             taken: Gauge::default(),
             at_work: Gauge::default(),
+            watch_up: Family::default(),
+            watch_objects: Family::default(),
         };
         let mut registry = Registry::with_prefix("catena");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -64,6 +74,10 @@ impl Default for Metrics {
         registry.register("requests_taken", "Calls at work, and those that wait", taken);
         let at_work = metrics.at_work.clone();
         registry.register("requests_at_work", "Calls at work", at_work);
+        let watch_up = metrics.watch_up.clone();
+        registry.register("watch_up", "Whether a watch of the API is answered", watch_up);
+        let objects = metrics.watch_objects.clone();
+        registry.register("watch_objects", "Objects that a watch keeps", objects);
         Self { registry: Mutex::new(registry), ..metrics }
     }
 }
@@ -75,6 +89,13 @@ impl Metrics {
         let code = if served.ok { 0 } else { code(served) };
         self.requests.get_or_create(&Outcome { verb, code }).inc();
         self.durations.get_or_create(&Of { verb }).observe(took.as_secs_f64());
+    }
+
+    /// What has become of a watch.
+    pub fn watched(&self, resource: &'static str, up: bool, objects: usize) {
+        self.watch_up.get_or_create(&Watch { resource }).set(up.into());
+        let objects = objects.try_into().unwrap_or(i64::MAX);
+        self.watch_objects.get_or_create(&Watch { resource }).set(objects);
     }
 
     /// All of them in the OpenMetrics text format.

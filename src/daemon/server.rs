@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     Args,
+    cached::Cached,
     metrics::Metrics,
     receive,
     work::{self, Caller},
@@ -46,12 +47,18 @@ pub struct Server {
     /// The calls that are taken and not answered: those at work, and those that wait.
     taken: watch::Sender<usize>,
     most_at_work: usize,
+    cluster: Option<Arc<Cached>>,
     metrics: Arc<Metrics>,
 }
 
 impl Server {
-    /// A server with the limits that the command line gives.
-    pub fn new(args: &Args, dirs: Dirs, metrics: Arc<Metrics>) -> Self {
+    /// A server with the limits that the command line gives. Without a `cluster` a call's configuration says which.
+    pub fn new(
+        args: &Args,
+        dirs: Dirs,
+        cluster: Option<Arc<Cached>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             network: NodeId::own(&dirs).network,
             dirs,
@@ -59,6 +66,7 @@ impl Server {
             most_waiting: args.waiting.into(),
             taken: watch::channel(0).0,
             most_at_work: args.at_once.into(),
+            cluster,
             metrics,
         }
     }
@@ -161,11 +169,11 @@ impl Server {
         let Ok(permit) = self.at_work.clone().acquire_owned().await else {
             return self.refuse(&caller, "the daemon is about to end".to_owned());
         };
-        let (verb, dirs) = (invocation.verb, self.dirs.clone());
+        let (verb, dirs, cluster) = (invocation.verb, self.dirs.clone(), self.cluster.clone());
         let begun = Instant::now();
         self.metrics.at_work.inc();
         let served = spawn_blocking(move || {
-            let served = work::run(&invocation, &caller, &dirs);
+            let served = work::run(&invocation, &caller, &dirs, cluster.as_deref());
             drop(permit);
             served
         })

@@ -15,8 +15,10 @@ use nix::{
 };
 use tokio::net::UnixStream;
 
+use super::cached::Cached;
 use crate::{
     handover::{self, Answer},
+    kubernetes::cluster::Cluster,
     plugin::{Invocation, Served, version_of},
 };
 
@@ -94,7 +96,13 @@ fn no_signal() -> MsgFlags {
 
 /// Does a call under the lock of its hand-over, and answers before that is let go; `None` where the plugin did not wait, and
 /// nothing was done.
-pub fn run(invocation: &Invocation, caller: &Caller, dirs: &Dirs) -> Option<Served> {
+pub fn run(
+    invocation: &Invocation,
+    caller: &Caller,
+    dirs: &Dirs,
+    cluster: Option<&Cached>,
+) -> Option<Served> {
+    let cluster = cluster.map(|cluster| cluster as &dyn Cluster);
     let lock = match handover::lock(&invocation.environment, dirs) {
         Ok(lock) => lock,
         Err(error) => {
@@ -105,7 +113,7 @@ pub fn run(invocation: &Invocation, caller: &Caller, dirs: &Dirs) -> Option<Serv
         }
     };
     // Whoever goes away after this waits for the lock.
-    let served = (!caller.is_gone()).then(|| invocation.serve(None));
+    let served = (!caller.is_gone()).then(|| invocation.serve(cluster));
     if let Some(served) = &served {
         caller.answer(&Answer::Served(served.clone()));
     }

@@ -125,6 +125,11 @@ impl Api {
         self.server.client()
     }
 
+    /// The same with the credentials read anew, for who was refused or has lost the connection.
+    pub async fn renewed(&self) -> Client {
+        self.server.renewed().await
+    }
+
     /// One call, until it is answered or [`CALL_LIMIT`] is over.
     fn call<T, F: Future<Output = Result<T, kube::Error>>>(
         &self,

@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path, thread};
 use nix::sys::signal::Signal;
 use testnode::{Node, Scripts, Snapshot, assert_same, until};
 
-use super::{Daemon, Gate, Plugin, SOON, shared};
+use super::{Gate, Plugin, SOON, shared, start};
 
 #[test]
 fn an_add_whose_daemon_is_killed_is_done_by_the_plugin() {
@@ -15,7 +15,7 @@ fn an_add_whose_daemon_is_killed_is_done_by_the_plugin() {
     let gate = Gate::new(&node, &scripts);
     let plugin = Plugin::new(&node, &scripts, &["gate"]);
     let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
-    let mut daemon = Daemon::start(&node);
+    let mut daemon = start(&node, &[]);
     thread::scope(|scope| {
         let add = scope.spawn(|| plugin.add(&c1));
         gate.await_begun();
@@ -37,13 +37,13 @@ fn a_del_removes_what_a_killed_daemon_and_a_killed_plugin_have_left() {
     let plugin = Plugin::new(&node, &scripts, &["gate"]);
     let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
     for next in [true, false] {
-        let mut daemon = Daemon::start(&node);
+        let mut daemon = start(&node, &[]);
         let mut add = plugin.cmd("ADD", &c1).spawn(node.fresh_path("add.log"));
         gate.await_begun();
         add.kill();
         daemon.process.kill();
         assert_ne!(before, node.snapshot(), "the ADD had not begun");
-        let next = next.then(|| Daemon::start(&node));
+        let next = next.then(|| start(&node, &[]));
         plugin.del(&c1);
         assert_eq!(next.map_or(1, |next| next.served("DEL", 0)), 1);
         assert_same(&before, &node.snapshot(), &shared());
@@ -60,7 +60,7 @@ fn a_daemon_that_is_told_to_stop_ends_what_it_began_and_takes_nothing_new() {
     let gate = Gate::new(&node, &scripts);
     let plugin = Plugin::new(&node, &scripts, &["gate"]);
     let before = node.snapshot();
-    let mut daemon = Daemon::start(&node);
+    let mut daemon = start(&node, &[]);
     thread::scope(|scope| {
         let add = scope.spawn(|| plugin.call("ADD", &c1));
         gate.await_begun();
@@ -77,7 +77,7 @@ fn a_daemon_that_is_told_to_stop_ends_what_it_began_and_takes_nothing_new() {
         assert!(!add.stderr.contains("no answer"), "{add}");
         add.success();
     });
-    assert_eq!(daemon.process.wait(SOON), 0, "{}", daemon.process.log());
+    assert_eq!(daemon.process.wait(SOON), 0, "{}", daemon.log());
     plugin.del(&c1);
     plugin.del(&c2);
     assert_same(&before, &node.snapshot(), &shared());
@@ -90,16 +90,16 @@ fn a_daemon_that_is_told_to_stop_does_not_wait_for_ever() {
     let scripts = Scripts::new(&node);
     let gate = Gate::new(&node, &scripts);
     let plugin = Plugin::new(&node, &scripts, &["gate"]);
-    let mut daemon = Daemon::with(&node, &["--drain", "0"]);
+    let mut daemon = start(&node, &["--drain", "0"]);
     thread::scope(|scope| {
         // The plugin does it anew.
         let add = scope.spawn(|| plugin.add(&c1));
         gate.await_begun();
         daemon.signal(Signal::SIGTERM);
-        assert_eq!(daemon.process.wait(SOON), 0, "{}", daemon.process.log());
+        assert_eq!(daemon.process.wait(SOON), 0, "{}", daemon.log());
         add.join().unwrap();
     });
-    assert!(daemon.process.log().contains("still at work"), "{}", daemon.process.log());
+    assert!(daemon.log().contains("still at work"), "{}", daemon.log());
     assert_eq!(scripts.calls(), ["ADD gate", "DEL gate", "ADD gate"]);
     plugin.del(&c1);
 }
@@ -107,7 +107,7 @@ fn a_daemon_that_is_told_to_stop_does_not_wait_for_ever() {
 #[test]
 fn one_daemon_serves_a_node_and_its_successor_takes_over_what_it_left() {
     let node = Node::new();
-    let mut first = Daemon::start(&node);
+    let mut first = start(&node, &[]);
     let socket = Path::new("/run/catena/catena.sock");
     assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let second = node.cmd([super::CATENA, "daemon"]).output().failure();
@@ -116,7 +116,7 @@ fn one_daemon_serves_a_node_and_its_successor_takes_over_what_it_left() {
     assert!(second.stderr.contains(&who), "{second}");
     first.process.kill();
     assert!(socket.exists(), "killed, it leaves its socket");
-    let third = Daemon::start(&node);
+    let third = start(&node, &[]);
     let plugin = Plugin::new(&node, &Scripts::new(&node), &[]);
     let c1 = node.container("c1");
     plugin.add(&c1);

@@ -5,7 +5,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 use testnode::{Node, Scripts, assert_same, until};
 
-use super::{Daemon, Gate, Plugin, SOON, shared};
+use super::{Gate, Plugin, SOON, shared, start};
 
 #[test]
 fn a_call_that_a_hanging_daemon_has_not_begun_is_done_by_the_plugin_alone() {
@@ -15,7 +15,7 @@ fn a_call_that_a_hanging_daemon_has_not_begun_is_done_by_the_plugin_alone() {
     scripts.plugin("pass", "[ $CNI_COMMAND != ADD ] || printf %s \"$prev\"");
     let plugin = Plugin::new(&node, &scripts, &["pass"]);
     let before = node.snapshot();
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     daemon.signal(Signal::SIGSTOP);
     let added = plugin.call("ADD", &c1);
     assert!(added.stderr.contains("no answer from the daemon"), "{added}");
@@ -23,7 +23,7 @@ fn a_call_that_a_hanging_daemon_has_not_begun_is_done_by_the_plugin_alone() {
     daemon.signal(Signal::SIGCONT);
     // Its turn comes before this one's.
     until("the daemon has looked at the call", SOON, || {
-        daemon.process.log().contains("the plugin has not waited").then_some(())
+        daemon.log().contains("the plugin has not waited").then_some(())
     });
     plugin.add(&c2);
     assert_eq!(scripts.calls(), ["ADD pass", "ADD pass"]);
@@ -42,7 +42,7 @@ fn a_call_that_a_hanging_daemon_is_at_work_on_fails_and_names_the_daemon() {
     let gate = Gate::new(&node, &scripts);
     let plugin = Plugin::new(&node, &scripts, &["gate"]);
     let before = node.snapshot();
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     thread::scope(|scope| {
         let add = scope.spawn(|| {
             let run = plugin.cmd("ADD", &c1).env("CATENA_LOCK_TIMEOUT", "0.3");
@@ -70,7 +70,7 @@ fn the_answer_of_a_daemon_that_hung_for_a_while_is_taken() {
     let scripts = Scripts::new(&node);
     let gate = Gate::new(&node, &scripts);
     let plugin = Plugin::new(&node, &scripts, &["gate"]);
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     let log = node.fresh_path("add.log");
     let mut add = plugin.cmd("ADD", &c1).spawn(&log);
     gate.await_begun();

@@ -4,7 +4,7 @@ use std::thread;
 
 use testnode::{Node, Scripts, assert_same, until};
 
-use super::{Daemon, Gate, Plugin, SOON, shared};
+use super::{Gate, Plugin, SOON, shared, start};
 
 #[test]
 fn beyond_what_may_wait_the_runtime_is_told_to_try_again() {
@@ -14,7 +14,7 @@ fn beyond_what_may_wait_the_runtime_is_told_to_try_again() {
     let gate = Gate::new(&node, &scripts);
     let plugin = Plugin::new(&node, &scripts, &["gate"]);
     let before = node.snapshot();
-    let daemon = Daemon::with(&node, &["--at-once", "1", "--waiting", "1"]);
+    let daemon = start(&node, &["--at-once", "1", "--waiting", "1"]);
     thread::scope(|scope| {
         let first = scope.spawn(|| plugin.add(&containers[0]));
         gate.await_begun();

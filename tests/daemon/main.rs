@@ -9,11 +9,9 @@ mod strangers;
 
 use std::{path::PathBuf, time::Duration};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use testnode::conf::{bridge, portmap};
-use testnode::{Background, Netns, Node, PluginOutput, Run, Scripts, Shared, until};
+use testnode::{Netns, Node, NodeDaemon, PluginOutput, Run, Scripts, Shared, until};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 
@@ -21,51 +19,8 @@ const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 const SOON: Duration = Duration::from_secs(30);
 
 /// A daemon on the node.
-struct Daemon<'n> {
-    node: &'n Node,
-    process: Background,
-}
-
-impl<'n> Daemon<'n> {
-    fn start(node: &'n Node) -> Self {
-        Self::with(node, &[])
-    }
-
-    fn with(node: &'n Node, args: &[&str]) -> Self {
-        let process = node
-            .cmd([CATENA, "daemon", "--metrics-address", "127.0.0.1:9464"])
-            .args(args)
-            .env("CATENA_LOG", "debug")
-            .spawn(node.fresh_path("daemon.log"));
-        let mut daemon = Self { node, process };
-        until("the daemon is ready", SOON, || {
-            daemon.process.assert_alive();
-            daemon.page("readyz").filter(|page| page == "ok\n")
-        });
-        daemon
-    }
-
-    fn page(&self, name: &str) -> Option<String> {
-        let url = format!("http://127.0.0.1:9464/{name}");
-        let page = self.node.try_run(["curl", "--silent", "--noproxy", "*", &url]);
-        page.is_success().then_some(page.stdout)
-    }
-
-    /// The number of this line of the metrics; 0 where there is none.
-    fn metric(&self, line: &str) -> u64 {
-        let page = self.page("metrics").unwrap();
-        let value = page.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
-        value.map_or(0, |value| value.parse().unwrap())
-    }
-
-    /// How many calls of a verb were answered with this code.
-    fn served(&self, verb: &str, code: u32) -> u64 {
-        self.metric(&format!("catena_requests_total{{verb=\"{verb}\",code=\"{code}\"}}"))
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.process.pid().cast_signed()), signal).unwrap();
-    }
+fn start<'n>(node: &'n Node, args: &[&str]) -> NodeDaemon<'n> {
+    NodeDaemon::start(node, CATENA, args)
 }
 
 /// The meta plugin with a chain of its own, as a runtime calls it.

@@ -5,7 +5,7 @@ use std::thread;
 use serde_json::json;
 use testnode::{HttpServer, Node, Scripts, Snapshot, assert_same, http_get};
 
-use super::{Daemon, Plugin, shared};
+use super::{Plugin, shared, start};
 
 #[test]
 fn every_verb_is_served_by_the_daemon_as_by_the_plugin() {
@@ -20,7 +20,7 @@ fn every_verb_is_served_by_the_daemon_as_by_the_plugin() {
     let alone = plugin.add(&c1);
     plugin.del(&c1);
 
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     let result = plugin.add(&c1);
     assert_eq!(result["dns"], alone["dns"]);
     let names = |result: &serde_json::Value| -> Vec<_> {
@@ -53,7 +53,7 @@ fn plugin_and_daemon_go_on_from_what_the_other_did() {
     let plugin = Plugin::new(&node, &scripts, &[]);
     let before = node.snapshot();
     plugin.add(&c1);
-    let mut daemon = Daemon::start(&node);
+    let mut daemon = start(&node, &[]);
     plugin.add(&c2);
     plugin.call("CHECK", &c1).success();
     plugin.del(&c1);
@@ -72,7 +72,7 @@ fn forty_at_once_are_attached_and_detached_by_one_daemon() {
     let plugin = Plugin::new(&node, &scripts, &["pass"]);
     let containers: Vec<_> = (0..40).map(|n| node.container(&format!("c{n}"))).collect();
     let before = node.snapshot();
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     let addresses = thread::scope(|scope| {
         let adds: Vec<_> = containers
             .iter()
@@ -104,7 +104,7 @@ fn two_calls_for_one_attachment_come_one_after_the_other() {
     let gate = super::Gate::new(&node, &scripts);
     let plugin = Plugin::new(&node, &scripts, &["gate"]);
     let before = node.snapshot();
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     thread::scope(|scope| {
         let add = scope.spawn(|| plugin.add(&c1));
         gate.await_begun();

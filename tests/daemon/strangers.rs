@@ -10,7 +10,7 @@ use std::{
 
 use testnode::{Node, PluginOutput, Scripts};
 
-use super::{Daemon, Plugin};
+use super::{Plugin, start};
 
 const SOCKET: &str = "/run/catena/catena.sock";
 
@@ -26,7 +26,7 @@ fn exchange(request: &str) -> String {
 #[test]
 fn a_request_of_another_version_and_nonsense_are_refused() {
     let node = Node::new();
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     for (request, why) in [
         (r#"{"protocol":2,"way":"other"}"#, "the plugin speaks version 2 of the exchange"),
         (r#"{"protocol":1}"#, "cannot be understood"),
@@ -82,14 +82,14 @@ fn a_plugin_does_itself_what_is_refused_or_not_answered() {
 #[test]
 fn only_root_is_served() {
     let node = Node::new();
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     // Even where somebody opens the door.
     node.run(["chmod", "755", "/run/catena"]);
     node.run(["chmod", "666", SOCKET]);
     let by_nobody = ["setpriv", "--reuid", "65534", "--clear-groups"];
     let curl = ["curl", "--silent", "--show-error", "--unix-socket", SOCKET, "http://node/"];
     node.try_run(by_nobody.into_iter().chain(curl)).failure();
-    assert!(daemon.process.log().contains("not root's"), "{}", daemon.process.log());
+    assert!(daemon.log().contains("not root's"), "{}", daemon.log());
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_call_from_elsewhere_is_not_served_here() {
     let container = node.container("c1");
     let scripts = Scripts::new(&node);
     let plugin = Plugin::new(&node, &scripts, &[]);
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     // What each of these sees is not what the daemon sees.
     for elsewhere in [
         "mount -t tmpfs none /var/lib/catena",
@@ -117,7 +117,7 @@ fn a_call_from_elsewhere_is_not_served_here() {
 #[test]
 fn health_is_told_on_a_socket_and_pages_that_do_not_exist_are_not_found() {
     let node = Node::new();
-    let daemon = Daemon::start(&node);
+    let daemon = start(&node, &[]);
     let get = |page: &str| {
         let mut stream = UnixStream::connect("/run/catena/health.sock").unwrap();
         write!(stream, "GET {page} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").unwrap();

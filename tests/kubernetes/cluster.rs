@@ -16,6 +16,9 @@ pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// The one that says what a pod was attached to.
 pub const STATUS: &str = "k8s.v1.cni.cncf.io/network-status";
 
+/// How long a test waits for what has to come.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A node, the API server, and the plugin's account with the rights of `deploy/`.
 pub struct Cluster<'n> {
     pub node: &'n Node,
@@ -37,6 +40,7 @@ impl<'n> Cluster<'n> {
         let api = ApiServer::start(node);
         api.apply(include_str!("../../deploy/base/crd.yaml"));
         api.apply(include_str!("../../deploy/base/rbac.yaml"));
+        api.apply(include_str!("../../deploy/overlays/secondary/rbac.yaml"));
         api.namespace("blue");
         let kubeconfig = api.kubeconfig(&api.token("kube-system", "catena"));
         let names: Vec<_> = PLUGINS.iter().copied().chain(["multus"]).collect();

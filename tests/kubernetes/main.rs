@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod cluster;
+mod daemon;
 mod environment;
 mod faults;
 mod manifests;

@@ -47,6 +47,13 @@ impl Server {
         self.current().client.clone()
     }
 
+    /// The client with the credentials read anew, or as it is where they cannot be read.
+    pub async fn renewed(&self) -> Client {
+        let generation = self.current().generation;
+        self.renew(generation).await;
+        self.client()
+    }
+
     /// Makes a request until it is answered, or refused for good, or `limit` is over.
     pub async fn call<T, F: Future<Output = Result<T, kube::Error>>>(
         &self,

@@ -1,0 +1,88 @@
+//! The cluster that the daemon watches.
+
+use std::{path::Path, sync::Arc};
+
+use chain::{Error, Result};
+use kube::{
+    Api as ApiOf,
+    runtime::{
+        reflector::store::{Writer, store},
+        watcher::{Config, watcher},
+    },
+};
+use nix::unistd::gethostname;
+use tokio::{runtime::Handle, task::spawn_blocking};
+
+use super::{
+    Args,
+    cached::{Cached, PodMeta},
+    health::Health,
+    metrics::Metrics,
+    watch,
+};
+use crate::kubernetes::client::{Api, DefinitionObject, definition_resource, source::Source};
+
+/// What is watched.
+pub const WATCHES: [&str; 2] = ["pods", "network-attachment-definitions"];
+
+/// A cluster, not yet watched.
+pub struct Found {
+    api: Api,
+    node_name: String,
+}
+
+/// The cluster that the command line names, or the environment; `None` where neither does. `account`: the folder of the
+/// pod's service account.
+///
+/// Errors (7): the kubeconfig cannot be read, or is none.
+pub async fn find(args: &Args, account: &Path) -> Result<Option<Found>> {
+    let source = match &args.kubeconfig {
+        Some(path) => Some(Source::Kubeconfig(path.clone())),
+        None => Source::in_cluster(account),
+    };
+    let Some(source) = source else { return Ok(None) };
+    let node_name = match &args.node_name {
+        Some(name) => name.clone(),
+        // As kubelet has it.
+        None => gethostname()
+            .map_err(|error| Error::io(format!("the host's name: {error}; give --node-name")))?
+            .to_string_lossy()
+            .trim()
+            .to_lowercase(),
+    };
+    let handle = Handle::current();
+    // It waits for what it starts on the runtime.
+    let api = spawn_blocking(move || Api::new(source, Some(handle))).await;
+    let api = api.map_err(|error| Error::internal(format!("the cluster's API: {error}")))??;
+    Ok(Some(Found { api, node_name }))
+}
+
+impl Found {
+    /// Watches it from here on.
+    pub fn watch(self, metrics: &Arc<Metrics>, health: &Arc<Health>) -> Arc<Cached> {
+        let resource = definition_resource();
+        let (pods, pod_writer) = store::<PodMeta>();
+        let definition_writer = Writer::<DefinitionObject>::new(resource.clone());
+        let definitions = definition_writer.as_reader();
+        let cluster = Arc::new(Cached::new(self.api, pods, definitions));
+
+        // This node's, and no others.
+        let config = Config::default().fields(&format!("spec.nodeName={}", self.node_name));
+        let (own, seen, counted) = (cluster.clone(), health.clone(), metrics.clone());
+        tokio::spawn(async move {
+            let open = |client| watcher(ApiOf::<PodMeta>::all(client), config.clone());
+            let watched = &seen.watches()[0];
+            watch::follow(own.api(), open, pod_writer, watched, &counted, |_| ()).await;
+        });
+        let (own, seen, counted) = (cluster.clone(), health.clone(), metrics.clone());
+        tokio::spawn(async move {
+            let open = |client| {
+                let api = ApiOf::<DefinitionObject>::all_with(client, &resource);
+                watcher(api, Config::default())
+            };
+            let watched = &seen.watches()[1];
+            watch::follow(own.api(), open, definition_writer, watched, &counted, |_| ()).await;
+        });
+        cluster
+    }
+}
