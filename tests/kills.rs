@@ -39,8 +39,20 @@ fn small() -> Value {
     conflist("web", &[ptp, portmap()])
 }
 
+/// Two networks in one transaction.
+fn two_networks() -> Value {
+    let mut cluster = bridge("cni0", &["10.1.0.0/24"]);
+    cluster["name"] = json!("cluster");
+    cluster["ipMasq"] = json!(true);
+    let storage = json!({ "name": "storage", "type": "ptp", "ipam": host_local(&["10.3.0.0/24"]) });
+    let delegates = [cluster, storage];
+    conflist("web", &[json!({ "type": "catena", "delegates": delegates })])
+}
+
 fn shared() -> Shared {
-    Shared::none().catena("web").device("cni0")
+    let networks = ["web", "cluster", "storage"];
+    let shared = networks.into_iter().fold(Shared::none(), Shared::catena);
+    shared.device("cni0").directory("/var/lib/catena/pods")
 }
 
 fn catena<'n>(node: &'n Node, container: &Container) -> Catena<'n> {
@@ -280,4 +292,29 @@ fn a_killed_check_of_a_point_to_point_link_changes_nothing() {
 #[test]
 fn a_killed_gc_of_a_point_to_point_link_is_done_by_the_next_one() {
     killed_everywhere(&small(), Verb::GcThatRemoves, Undo::Gc);
+}
+
+#[test]
+fn a_killed_add_of_two_networks_is_undone_by_del() {
+    killed_everywhere(&two_networks(), Verb::Add, Undo::Del);
+}
+
+#[test]
+fn a_killed_add_of_two_networks_is_undone_by_gc() {
+    killed_everywhere(&two_networks(), Verb::Add, Undo::Gc);
+}
+
+#[test]
+fn a_killed_add_of_two_networks_is_done_by_the_next_add() {
+    killed_everywhere(&two_networks(), Verb::Add, Undo::AddAndDel);
+}
+
+#[test]
+fn a_killed_del_of_two_networks_is_done_by_gc() {
+    killed_everywhere(&two_networks(), Verb::Del, Undo::Gc);
+}
+
+#[test]
+fn a_killed_gc_of_two_networks_is_done_by_del() {
+    killed_everywhere(&two_networks(), Verb::GcThatRemoves, Undo::Del);
 }
