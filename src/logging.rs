@@ -1,73 +1,161 @@
-//! Logs go to standard error: standard output is the result's alone.
+//! Logs go to standard error, and to a file where the configuration names one: standard output is the result's alone.
 
-use std::{io::IsTerminal, path::PathBuf, str::FromStr};
+mod file;
+mod settings;
 
-use serde::Deserialize;
-use tracing_subscriber::{filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use std::{
+    io::{self, IsTerminal, Stderr, Write},
+    str::FromStr,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-/// The variable that sets what is logged: a level, or `target=level` pairs with commas between (default `warn`; of the daemon
-/// `info`; with `--verbose` `debug`).
+use tracing_subscriber::{
+    Registry,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    reload,
+    util::SubscriberInitExt,
+};
+
+use self::file::LogFile;
+pub use self::settings::{Rotation, Settings};
+
+/// The variable that sets what is logged: a level, or `target=level` pairs with commas between (default: the configuration's
+/// `logLevel`, else `warn`; of the daemon `info`; with `--verbose` `debug`).
 pub const VARIABLE: &str = "CATENA_LOG";
+
+/// What is logged, to be changed once the configuration is read; `None` where the variable says it.
+static FILTER: OnceLock<Option<reload::Handle<Targets, Registry>>> = OnceLock::new();
+
+/// Whether the first configuration that is read sets what this process logs, and where to.
+static FOLLOWS_CONFIGURATION: AtomicBool = AtomicBool::new(false);
+
+/// Whether standard error is left alone.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// `logFile`.
+static FILE: Mutex<Option<LogFile>> = Mutex::new(None);
 
 /// Starts logging, at the level `default` where the variable says nothing.
 pub fn init(default: &str) {
     let asked = std::env::var(VARIABLE).ok();
     let filter = asked.as_deref().and_then(|text| Targets::from_str(text).ok());
     let unusable = asked.is_some() && filter.is_none();
+    let is_asked = filter.is_some();
     let filter = filter.unwrap_or_else(|| Targets::from_str(default).expect("a level is a filter"));
+    let (filter, handle) = reload::Layer::new(filter);
     let stderr = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(|| Console(io::stderr()))
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false);
+    let file = fmt::layer().with_writer(|| File).with_ansi(false).with_target(false);
     // A second start is no error: the first one's settings stay.
-    let _ = tracing_subscriber::registry().with(filter).with(stderr).try_init();
+    if tracing_subscriber::registry().with(filter).with(stderr).with(file).try_init().is_ok() {
+        let _ = FILTER.set((!is_asked).then_some(handle));
+    }
     if unusable {
         tracing::warn!("{VARIABLE} is no log filter; write a level (debug) or target=level pairs");
     }
 }
 
-/// The logging keys of the meta plugin's configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct Settings {
-    /// `logToStderr` (default true).
-    #[serde(rename = "logToStderr", default)]
-    pub to_stderr: Option<bool>,
-    /// `logFile`: is written to as well.
-    #[serde(rename = "logFile", default)]
-    pub file: Option<PathBuf>,
-    /// `logLevel`: `panic`, `error`, `verbose` or `debug`.
-    #[serde(rename = "logLevel", default)]
-    pub level: Option<String>,
-    /// `logOptions`: when `logFile` begins anew, and what of it is kept.
-    #[serde(rename = "logOptions", default)]
-    pub rotation: Option<Rotation>,
+/// Starts logging in a process that serves one call as a plugin: its configuration says more ([`follow`]).
+pub fn init_plugin() {
+    init("warn");
+    FOLLOWS_CONFIGURATION.store(true, Ordering::Relaxed);
 }
 
-/// When a log file begins anew, and what is kept of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct Rotation {
-    /// `maxAge`: older files are removed, in days (default 5; 0: never).
-    #[serde(rename = "maxAge", default = "five")]
-    pub max_age: u32,
-    /// `maxSize`: a file that would become larger is set aside, in megabytes (default 100, also for 0).
-    #[serde(rename = "maxSize", default = "hundred")]
-    pub max_size: u32,
-    /// `maxBackups`: how many files are kept (default 5; 0: all).
-    #[serde(rename = "maxBackups", default = "five")]
-    pub max_backups: u32,
-    /// `compress`: files set aside are compressed (default true).
-    #[serde(default = "yes")]
-    pub compress: bool,
+/// Logs as the configuration of a call says, if this process is there for that call alone. In the daemon, which serves many, it
+/// does nothing.
+pub fn follow(settings: &Settings) {
+    if FOLLOWS_CONFIGURATION.swap(false, Ordering::Relaxed) {
+        apply(settings);
+    }
 }
 
-fn five() -> u32 {
-    5
+/// Logs as these settings say from here on. A log that cannot be written is no reason to fail.
+pub fn apply(settings: &Settings) {
+    let file = settings.file.as_ref();
+    let file =
+        file.map(|path| LogFile::open(path, settings.rotation.unwrap_or_default())).transpose();
+    let (file, failed) = match file {
+        Ok(file) => (file, None),
+        Err(error) => (None, Some(error)),
+    };
+    *FILE.lock().unwrap_or_else(PoisonError::into_inner) = file;
+    // Where the file cannot be written, somebody is to see at least this.
+    let silent = settings.to_stderr == Some(false) && failed.is_none();
+    SILENT.store(silent, Ordering::Relaxed);
+    let level = settings.level.as_deref().map(level);
+    if let (Some(Some(handle)), Some(Some(level))) = (FILTER.get(), level) {
+        // It fails only where the subscriber is gone.
+        let _ = handle.reload(Targets::new().with_default(level));
+    }
+    if let (Some(error), Some(path)) = (failed, &settings.file) {
+        tracing::warn!("logFile {}: {error}; the log goes to standard error", path.display());
+    }
+    if let (Some(None), Some(level)) = (level, &settings.level) {
+        tracing::warn!("logLevel {level:?} is unknown; use panic, error, verbose or debug");
+    }
 }
 
-fn hundred() -> u32 {
-    100
+/// Multus's levels, of which `panic` has only what cannot go on, and those that are usual elsewhere.
+fn level(text: &str) -> Option<LevelFilter> {
+    match text.to_ascii_lowercase().as_str() {
+        "panic" | "error" => Some(LevelFilter::ERROR),
+        "warn" | "warning" => Some(LevelFilter::WARN),
+        "verbose" | "info" => Some(LevelFilter::INFO),
+        "debug" => Some(LevelFilter::DEBUG),
+        _ => None,
+    }
 }
 
-fn yes() -> bool {
-    true
+/// Standard error, unless it is to be left alone.
+struct Console(Stderr);
+
+impl Write for Console {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        if SILENT.load(Ordering::Relaxed) { Ok(text.len()) } else { self.0.write(text) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// `logFile`, where there is one.
+struct File;
+
+impl Write for File {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        match &mut *FILE.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(file) => file.write(text),
+            None => Ok(text.len()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_multus_own_and_the_usual_ones() {
+        for (text, expected) in [
+            ("panic", Some(LevelFilter::ERROR)),
+            ("Error", Some(LevelFilter::ERROR)),
+            ("verbose", Some(LevelFilter::INFO)),
+            ("debug", Some(LevelFilter::DEBUG)),
+            ("loud", None),
+        ] {
+            assert_eq!(level(text), expected);
+        }
+    }
 }

@@ -35,7 +35,7 @@ pub fn run(kind: &'static str) -> ExitCode {
         eprintln!("CNI protocol versions supported: {}", versions.join(", "));
         return ExitCode::SUCCESS;
     };
-    logging::init("warn");
+    logging::init_plugin();
     let read = Invocation::read(kind, &command, |name| env::var_os(name), read_stdin);
     let served = match read {
         Ok(invocation) if wiring::is_meta(kind) => handover::serve(&invocation),

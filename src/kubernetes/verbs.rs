@@ -14,6 +14,7 @@ use super::{
     multus_scratch, networks,
     pods::{PodRequest, Pods},
 };
+use crate::logging;
 
 /// One call of the meta plugin.
 pub struct Verbs<'a> {
@@ -64,6 +65,7 @@ impl<'a> Verbs<'a> {
         cluster: Option<&'a dyn Cluster>,
     ) -> Result<Self> {
         let conf = Conf::of(kind, conf)?;
+        logging::follow(&conf.log);
         let Runner { registry, path, limits } = &executor.runner;
         let runner = Runner { registry, path: conf.path(path), limits: *limits };
         let executor = Executor {
@@ -180,12 +182,13 @@ pub fn del(
     node: &mut Node,
 ) -> Result<()> {
     let attachment = target.attachment;
+    let verbs = Verbs::new(kind, conf, executor, None);
     if Pods::new(executor, None).del(attachment, node)?
         || executor.del_recorded(attachment, None, node)?
     {
         return Ok(());
     }
-    let verbs = match Verbs::new(kind, conf, executor, None) {
+    let verbs = match verbs {
         Ok(verbs) => verbs,
         Err(error) => {
             nothing_to_del(attachment, &error);
