@@ -14,6 +14,7 @@ mod calls;
 mod events;
 mod failure;
 mod pods;
+mod proxy;
 pub mod source;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -7,8 +7,15 @@ use std::{
 };
 
 use chain::{Error, Result};
+use hyper::{
+    Uri,
+    rt::{Read, Write},
+};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{Connection, HttpConnector},
+    },
     rt::TokioExecutor,
 };
 use kube::{
@@ -19,7 +26,9 @@ use kube::{
         NamedAuthInfo, NamedCluster, NamedContext,
     },
 };
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder};
+
+use super::proxy::Proxy;
 
 /// Where a pod has its service account's `token` and `ca.crt`.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -60,33 +69,15 @@ impl Source {
 
     /// A client, with the URL of its server, as the files say now. Has to be called within a runtime.
     pub(super) async fn client(&self) -> Result<(Client, String)> {
-        let config = self.read().await?;
-        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = client(config).map_err(|error| Error::config(format!("{self}: {error}")))?;
-        Ok((client, url))
-    }
-
-    /// The configuration of a client, read anew from the files.
-    async fn read(&self) -> Result<Config> {
         let failed = |error: KubeconfigError| Error::config(format!("{self}: {error}"));
         let kubeconfig = match self {
             Self::Kubeconfig(path) => Kubeconfig::read_from(path).map_err(failed)?,
             Self::InCluster { host, port, folder } => service_account(host, port, folder),
         };
-        let own_proxy = kubeconfig
-            .clusters
-            .iter()
-            .any(|cluster| cluster.cluster.as_ref().is_some_and(|own| own.proxy_url.is_some()));
+        let own_proxy = own_proxy(&kubeconfig);
         let options = KubeConfigOptions::default();
         let mut config =
             Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(failed)?;
-        config.connect_timeout = Some(CONNECT_LIMIT);
-        // Calls are repeated here, where their time is limited.
-        config.default_retry = false;
-        // As in Go, the environment's proxy is for others than this host.
-        if !own_proxy && is_loopback(config.cluster_url.host()) {
-            config.proxy_url = None;
-        }
         if config.accept_invalid_certs {
             // None would have the host's certificates read, for nothing.
             config.root_cert.get_or_insert_default();
@@ -94,7 +85,13 @@ impl Source {
         if let Self::InCluster { folder, .. } = self {
             config.root_cert_file = Some(folder.join("ca.crt"));
         }
-        Ok(config)
+        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let proxy =
+            Proxy::to(&config.cluster_url, own_proxy.as_deref(), |name| env::var(name).ok())
+                .map_err(|error| error.context(self))?;
+        let client =
+            client(config, proxy).map_err(|error| Error::config(format!("{self}: {error}")))?;
+        Ok((client, url))
     }
 }
 
@@ -107,16 +104,26 @@ impl fmt::Display for Source {
     }
 }
 
-/// kube's own client, but for what a process of a few milliseconds needs: a request that is not held back until the end of
-/// the handshake is acknowledged (40 ms).
-fn client(config: Config) -> kube::Result<Client> {
-    if config.proxy_url.is_some() {
-        return Client::try_from(config);
-    }
+/// A client as kube makes it of a configuration, but for three things. Its first request is not held back until the end of the
+/// handshake is acknowledged, which a server puts off for 40 ms. It does not repeat requests: that is done where their time
+/// is limited. And the environment says whether the server is behind a proxy, not whether the proxy is.
+fn client(config: Config, proxy: Option<Proxy>) -> kube::Result<Client> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(CONNECT_LIMIT));
+    match proxy {
+        None => client_by(&config, connector),
+        Some(proxy) => client_by(&config, proxy.tunnel(connector)),
+    }
+}
+
+/// `connector` makes the connections that TLS is spoken on.
+fn client_by<C>(config: &Config, connector: C) -> kube::Result<Client>
+where
+    C: Service<Uri, Error: Into<BoxError>, Future: Send> + Clone + Send + Sync + 'static,
+    C::Response: Connection + Read + Write + Send + Unpin + 'static,
+{
     let connector = config.rustls_https_connector_with_connector(connector)?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
@@ -124,7 +131,16 @@ fn client(config: Config) -> kube::Result<Client> {
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build(connector));
-    Ok(Client::new(service, config.default_namespace))
+    Ok(Client::new(service, &config.default_namespace))
+}
+
+/// The proxy that the current context's cluster names.
+fn own_proxy(kubeconfig: &Kubeconfig) -> Option<String> {
+    let named =
+        |context: &&NamedContext| Some(&context.name) == kubeconfig.current_context.as_ref();
+    let context = kubeconfig.contexts.iter().find(named)?.context.as_ref()?;
+    let cluster = kubeconfig.clusters.iter().find(|cluster| cluster.name == context.cluster)?;
+    cluster.cluster.as_ref()?.proxy_url.clone().filter(|url| !url.is_empty())
 }
 
 /// The kubeconfig that a service account amounts to.
@@ -161,13 +177,6 @@ fn service_account(host: &str, port: &str, folder: &Path) -> Kubeconfig {
     }
 }
 
-fn is_loopback(host: Option<&str>) -> bool {
-    let Some(host) = host else { return false };
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,16 +209,6 @@ mod tests {
             let cluster = kubeconfig.clusters[0].cluster.as_ref().unwrap();
             assert_eq!(cluster.server.as_deref(), Some(url));
             assert_eq!(cluster.certificate_authority.as_deref(), Some("/account/ca.crt"));
-        }
-    }
-
-    #[test]
-    fn this_host_is_asked_without_a_proxy() {
-        for host in ["localhost", "127.0.0.1", "127.1.2.3", "[::1]"] {
-            assert!(is_loopback(Some(host)), "{host}");
-        }
-        for host in ["10.0.0.1", "[fd00::1]", "localhost.example"] {
-            assert!(!is_loopback(Some(host)), "{host}");
         }
     }
 }

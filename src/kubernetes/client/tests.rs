@@ -5,6 +5,7 @@ mod definitions;
 mod events;
 mod faults;
 mod pods;
+mod proxies;
 mod status;
 
 use std::path::Path;
