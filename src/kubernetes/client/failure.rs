@@ -225,3 +225,43 @@ impl From<Failure> for Error {
         failure.error
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What comes of a refusal with this `Status`.
+    fn refusal(status: Value) -> Cause {
+        Cause::Kube(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap())))
+    }
+
+    #[test]
+    fn a_patch_for_another_uid_is_known_however_the_server_says_it() {
+        let cause = json!({ "field": "metadata.uid", "reason": "FieldValueInvalid" });
+        let by_rule = json!({ "code": 422, "reason": "Invalid", "details": { "causes": [cause] } });
+        let by_storage = "Operation cannot be fulfilled on pods \"web\": Precondition failed: UID in precondition: a, \
+                          UID in object meta: b";
+        let by_storage = json!({ "code": 409, "reason": "Conflict", "message": by_storage });
+        for status in [by_rule, by_storage] {
+            let cause = refusal(status);
+            assert!(cause.is_another_uid() && !cause.may_pass(), "{cause}");
+        }
+
+        let by_writer =
+            "Operation cannot be fulfilled on pods \"web\": the object has been modified";
+        let by_writer = json!({ "code": 409, "reason": "Conflict", "message": by_writer });
+        let cause = refusal(by_writer);
+        assert!(!cause.is_another_uid() && cause.may_pass());
+        assert!(!refusal(json!({ "code": 409, "reason": "AlreadyExists" })).may_pass());
+    }
+
+    #[test]
+    fn a_server_says_how_long_it_wants_to_be_left_alone() {
+        let cause = refusal(json!({ "code": 429, "details": { "retryAfterSeconds": 3 } }));
+        assert!(cause.may_pass());
+        assert_eq!(cause.retry_after(), Duration::from_secs(3));
+        assert_eq!(Cause::Silence(Duration::ZERO).retry_after(), Duration::ZERO);
+    }
+}
