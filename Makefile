@@ -3,6 +3,9 @@
 CARGO ?= cargo
 # Where `make install` puts the binary and the plugins' names.
 BIN_DIR ?= /opt/cni/bin
+# What `make image` builds with, and how the image is called.
+CONTAINER_ENGINE ?= podman
+IMAGE ?= catena:$(shell sed -n '/^\[workspace.package\]/,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 # The conflist that `make demo` tries.
 CONFLIST ?= deploy/examples/full-chain.conflist
 
@@ -17,7 +20,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kubernetes kills bench lint build install uninstall packages kubernetes nextest clean
+.PHONY: help demo test test-kubernetes kills bench lint build image install uninstall packages kubernetes nextest clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -46,6 +49,10 @@ lint: ## rustfmt and clippy, warnings denied
 build: ## The release binary, static: target/<host>/release/catena
 	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --release --target $(HOST)
 	@echo 'Built $(BINARY)'
+
+image: build ## The container image that deploy/ names, of the release binary alone
+	mkdir -p '$(TARGET_DIR)/image' && cp '$(BINARY)' '$(TARGET_DIR)/image/catena'
+	$(CONTAINER_ENGINE) build --file deploy/Containerfile --tag '$(IMAGE)' '$(TARGET_DIR)/image'
 
 install: build ## Put the binary and the plugins' names into BIN_DIR (/opt/cni/bin)
 	$(SUDO) $(BINARY) install --bin-dir '$(BIN_DIR)'

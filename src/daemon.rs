@@ -31,7 +31,12 @@ use tokio::{
 };
 
 use self::{health::Health, metrics::Metrics, server::Server, socket::Place};
-use crate::{handover, kubernetes::client::source::SERVICE_ACCOUNT, wiring};
+use crate::{
+    handover,
+    kubernetes::client::source::SERVICE_ACCOUNT,
+    net_conf::{Keeper, NetConf, NetConfArgs},
+    wiring,
+};
 
 /// What the daemon is told on the command line.
 #[derive(clap::Args)]
@@ -51,9 +56,12 @@ pub struct Args {
     /// This node's name in the cluster [default: the host's name].
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
-    /// Work in the host's mount namespace: for a daemon in a privileged pod with hostPID. All paths are the host's then.
+    /// Work in the host's mount namespace: for a daemon in a privileged pod with hostPID. All paths but those of its account
+    /// and settings are the host's then.
     #[arg(long)]
     pub host_mounts: bool,
+    #[command(flatten)]
+    pub conf: NetConfArgs,
     /// Serve /metrics, /healthz and /readyz here as well, e.g. 127.0.0.1:9464.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_address: Option<SocketAddr>,
@@ -61,6 +69,7 @@ pub struct Args {
 
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
 pub fn run(args: &Args) -> Result<()> {
+    let conf = args.conf.write_conf.then(|| NetConf::open(&args.conf)).transpose()?;
     // There are no other threads yet.
     let account = match args.host_mounts {
         true => host_mounts::enter(Path::new(SERVICE_ACCOUNT))?,
@@ -75,13 +84,13 @@ pub fn run(args: &Args) -> Result<()> {
         .thread_keep_alive(Duration::from_secs(10))
         .build()
         .map_err(|error| Error::io(format!("the runtime: {error}")))?;
-    let done = runtime.block_on(serve(args, &account, &place));
+    let done = runtime.block_on(serve(args, &account, &place, conf));
     // What is still at work has had its time: it ends with the process, and its records say how far it came.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(args: &Args, account: &Path, place: &Place) -> Result<()> {
+async fn serve(args: &Args, account: &Path, place: &Place, conf: Option<NetConf>) -> Result<()> {
     let mut ends = [told(SignalKind::terminate())?, told(SignalKind::interrupt())?];
     let metrics = Arc::new(Metrics::default());
     let cluster = cluster::find(args, account).await?;
@@ -102,6 +111,8 @@ async fn serve(args: &Args, account: &Path, place: &Place) -> Result<()> {
     let serving = tokio::spawn(server.clone().accept(listener));
     health.set_serving(true);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), dir = %place.dirs().run.display(), "serving");
+    // It leads runtimes here: from now on somebody answers.
+    let _keeper = conf.map(Keeper::start).transpose()?;
 
     let [term, int] = &mut ends;
     tokio::select! {

@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod daemon;
 mod handover;
+mod kept_folder;
 #[allow(dead_code, reason = "the verbs come to use it as its parts are finished")]
 mod kubernetes;
 mod logging;

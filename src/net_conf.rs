@@ -18,7 +18,7 @@ use clap::Args;
 use self::{account::Account, folder::Folder, settings::Settings};
 use crate::kubernetes::{conf, master};
 
-pub use self::watch::keep;
+pub use self::watch::{Keeper, keep};
 
 /// The conflist's name: it comes before others, Multus's too.
 pub const CONFLIST: &str = "00-catena.conflist";

@@ -1,10 +1,15 @@
 //! A service account as pods have it, and the kubeconfig that is made of it.
 
-use std::{env, fs::File, net::Ipv6Addr, os::fd::AsRawFd, path::Path};
+use std::{
+    env, fs,
+    net::Ipv6Addr,
+    path::{Path, PathBuf},
+};
 
 use chain::{Error, Result};
 
 use super::folder::failed;
+use crate::kept_folder::KeptFolder;
 
 /// The kubeconfig. It names its token's file, so that whoever reads it has the token of that moment.
 pub const KUBECONFIG: &str = "catena.kubeconfig";
@@ -25,7 +30,7 @@ const PORT: &str = "KUBERNETES_SERVICE_PORT";
 /// A service account's folder, held open.
 #[derive(Debug)]
 pub struct Account {
-    folder: File,
+    folder: KeptFolder,
     server: String,
 }
 
@@ -44,14 +49,14 @@ impl Account {
             Err(_) => host,
         };
         Ok(Self {
-            folder: File::open(folder).map_err(failed("open", folder))?,
+            folder: KeptFolder::open(folder).map_err(failed("open", folder))?,
             server: format!("https://{host}:{port}"),
         })
     }
 
     /// The folder, wherever this process has its files by now.
-    pub fn path(&self) -> String {
-        format!("/proc/self/fd/{}", self.folder.as_raw_fd())
+    pub fn path(&self) -> PathBuf {
+        self.folder.path()
     }
 
     /// The files for the node with their names. The kubeconfig is the first: by it the others are known as Catena's.
@@ -87,8 +92,7 @@ current-context: catena
     }
 
     fn read(&self, name: &str) -> Result<String> {
-        let path = format!("{}/{name}", self.path());
-        let text = std::fs::read_to_string(path)
+        let text = fs::read_to_string(self.path().join(name))
             .map_err(failed("read", &Path::new("the service account's folder").join(name)))?;
         match text.trim().is_empty() {
             true => Err(Error::io(format!("the service account's {name} is empty"))),

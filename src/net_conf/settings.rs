@@ -1,8 +1,7 @@
 //! Keys that an administrator gives the plugin.
 
 use std::{
-    fs::{self, File},
-    os::fd::AsRawFd,
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -10,14 +9,14 @@ use chain::{Code, Error, Result};
 use serde_json::{Map, Value};
 
 use super::folder::failed;
-use crate::kubernetes::conf;
+use crate::{kept_folder::KeptFolder, kubernetes::conf};
 
 /// What is found out, or has a flag.
 const NOT_HERE: [&str; 5] = ["name", "plugins", "delegates", "clusterNetwork", "masterPlugin"];
 
 /// A file with settings; its folder is held open.
 #[derive(Debug)]
-pub struct Settings(Option<(File, PathBuf)>);
+pub struct Settings(Option<(KeptFolder, PathBuf)>);
 
 impl Settings {
     /// Opens the file's folder; none: there are no settings.
@@ -27,13 +26,13 @@ impl Settings {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
-        let folder = File::open(folder).map_err(failed("open", folder))?;
+        let folder = KeptFolder::open(folder).map_err(failed("open", folder))?;
         Ok(Self(Some((folder, file.to_owned()))))
     }
 
     /// The file's folder, wherever this process has its files by now.
-    pub fn path(&self) -> Option<String> {
-        self.0.as_ref().map(|(folder, _)| path_of(folder))
+    pub fn path(&self) -> Option<PathBuf> {
+        self.0.as_ref().map(|(folder, _)| folder.path())
     }
 
     /// The settings as they are now.
@@ -43,8 +42,7 @@ impl Settings {
     pub fn read(&self) -> Result<Map<String, Value>> {
         let Some((folder, file)) = &self.0 else { return Ok(Map::new()) };
         let name = file.file_name().unwrap_or_default();
-        let text =
-            fs::read(Path::new(&path_of(folder)).join(name)).map_err(failed("read", file))?;
+        let text = fs::read(folder.path().join(name)).map_err(failed("read", file))?;
         let settings: Map<String, Value> = serde_json::from_slice(&text)
             .map_err(|error| Error::new(Code::Decode, format!("{}: {error}", file.display())))?;
         let is_one = |key: &&str| conf::KEYS.contains(key) && !NOT_HERE.contains(key);
@@ -60,8 +58,4 @@ impl Settings {
             }
         }
     }
-}
-
-fn path_of(folder: &File) -> String {
-    format!("/proc/self/fd/{}", folder.as_raw_fd())
 }

@@ -1,7 +1,11 @@
 //! Keeping the configuration in step with what it is made of.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    thread,
     time::Duration,
 };
 
@@ -58,6 +62,33 @@ pub fn keep(conf: &NetConf, stop: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// Keeps the configuration in step beside everything else, until it is dropped.
+#[derive(Debug)]
+pub struct Keeper {
+    /// Closed, it tells the other end to stop.
+    _stop: UnixStream,
+}
+
+impl Keeper {
+    /// Starts.
+    ///
+    /// Errors (5): the process has too many open files, or threads.
+    pub fn start(conf: NetConf) -> Result<Self> {
+        let started = UnixStream::pair().and_then(|(own, stop)| {
+            let keep = move || {
+                if let Err(error) = keep(&conf, stop.as_fd()) {
+                    tracing::error!("the runtime's configuration is not kept in step: {error}");
+                }
+            };
+            thread::Builder::new().name("net-conf".to_owned()).spawn(keep).map(|_| own)
+        });
+        match started {
+            Ok(stop) => Ok(Self { _stop: stop }),
+            Err(error) => Err(Error::io(format!("keep the runtime's configuration: {error}"))),
+        }
+    }
+}
+
 /// Waits for a change, or for the time to be over. Whether it is the end.
 fn is_stopped(changes: &Inotify, stop: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
     let patience = PollTimeout::try_from(patience).expect("a minute is few milliseconds");
@@ -78,7 +109,7 @@ fn watched(conf: &NetConf) -> nix::Result<Inotify> {
         | AddWatchFlags::IN_MOVE;
     let read = [conf.account.as_ref().map(|account| account.path()), conf.settings.path()];
     for folder in read.into_iter().flatten() {
-        changes.add_watch(folder.as_str(), flags)?;
+        changes.add_watch(&folder, flags)?;
     }
     match changes.add_watch(&conf.conf_dir, flags) {
         // It is made by the first that writes into it.

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod daemon;
+mod deployed;
 mod environment;
 mod faults;
 mod manifests;

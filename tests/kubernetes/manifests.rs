@@ -9,7 +9,7 @@ use testnode::Node;
 use testnode::kubernetes::{ApiServer, Rights, definitions, events, pods};
 
 /// What can be applied with `kubectl apply -k`.
-const OVERLAYS: [&str; 2] = ["overlays/secondary", "overlays/thin"];
+const OVERLAYS: [&str; 3] = [".", "overlays/secondary", "overlays/thin"];
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
@@ -34,7 +34,7 @@ fn manifests(dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The objects of an overlay.
-fn objects(overlay: &str) -> Vec<Value> {
+pub fn objects(overlay: &str) -> Vec<Value> {
     manifests(&deploy().join(overlay)).iter().flat_map(|file| yaml(file)).collect()
 }
 
@@ -157,7 +157,7 @@ fn catena_has_the_rights_that_it_needs_and_no_more() {
 
 #[test]
 fn daemonsets_run_this_version_on_every_node() {
-    for overlay in ["overlays/thin"] {
+    for overlay in OVERLAYS {
         let sets = objects(overlay);
         let mut sets = sets.iter().filter(|object| object["kind"] == "DaemonSet");
         let set = sets.next().unwrap_or_else(|| panic!("{overlay} has no DaemonSet"));
