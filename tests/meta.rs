@@ -319,3 +319,38 @@ fn gc_of_one_of_two_networks_that_share_a_chain_leaves_the_others_leases() {
     tool(&node).gc(&db, &["--all"]).success();
     tool(&node).check(&web, &c1);
 }
+
+/// Other software drops its plugin into a folder; it is to see each container, and change nothing of the cluster network.
+#[test]
+fn others_plugins_run_beside_the_cluster_network_and_are_undone_with_it() {
+    let node = Node::new();
+    let scripts = Scripts::new(&node);
+    scripts.plugin("vendor", "[ $CNI_COMMAND = ADD ] || exit 0\necho '{\"cniVersion\":\"1.1.0\"}'");
+    let dir = node.dir("net.d");
+    let file = dir.join("10-db.conflist");
+    node.write(&file, &conflist("db", &[bridge("cni0", &DUAL)]).to_string());
+    node.write(dir.join("vendors/10-vendor.conf"), &json!({ "type": "vendor" }).to_string());
+    let carrier = meta(json!({ "clusterNetwork": file, "auxiliaryCNIChainName": "vendors" }));
+    let plugins =
+        Plugins::new(&node, [links(&node, CATENA, &["catena"]), scripts.dir().to_owned()]);
+    let runtime = Runtime::new(plugins, conflist("web", &[carrier]));
+    let c1 = node.container("c1");
+    let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
+    let attachment = Attachment::new(&c1);
+    let result = runtime.add(&attachment).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(result["interfaces"].as_array().unwrap().len(), 3, "{result:#}");
+    let told = scripts.stdin("vendor", "ADD");
+    assert_eq!(
+        (&told["name"], &told["prevResult"]),
+        (&json!("vendors"), &json!({ "cniVersion": "1.1.0" }))
+    );
+    runtime.check(&attachment).unwrap_or_else(|e| panic!("{e}"));
+    runtime.del(&attachment).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(scripts.calls(), ["ADD vendor", "CHECK vendor", "DEL vendor"]);
+    assert_same(
+        &before,
+        &node.snapshot(),
+        &shared().catena("vendors").directory("/var/lib/catena/pods"),
+    );
+    assert_same(&inside, &Snapshot::of(&c1), &Shared::none());
+}

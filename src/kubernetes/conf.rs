@@ -7,7 +7,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-use chain::{PluginConf, Result};
+use chain::{PluginConf, Result, Version};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
@@ -88,6 +88,9 @@ pub struct Conf {
     /// `logToStderr`, `logFile`, `logLevel`, `logOptions`.
     #[serde(skip)]
     pub log: logging::Settings,
+    /// `cniVersion`.
+    #[serde(skip, default = "oldest")]
+    pub cni_version: Version,
     /// What an inline chain has of a conflist: `cniVersion`, `name`, `disableCheck`, `disableGC`.
     #[serde(skip)]
     pub list_keys: Map<String, Value>,
@@ -155,7 +158,7 @@ impl Conf {
         if own.system_namespaces.is_empty() {
             own.system_namespaces.push(kube_system());
         }
-        Ok(Self { log: written.decode()?, list_keys, ..own })
+        Ok(Self { log: written.decode()?, cni_version: conf.cni_version, list_keys, ..own })
     }
 
     /// Where plugins are looked for: in `binDir`, then in `CNI_PATH`.
@@ -163,6 +166,11 @@ impl Conf {
         let rest = cni_path.iter().filter(|dir| Some(*dir) != self.bin_dir.as_ref());
         self.bin_dir.iter().chain(rest).cloned().collect()
     }
+}
+
+/// What a configuration has that says none.
+fn oldest() -> Version {
+    Version::V0_1_0
 }
 
 fn cni_dir() -> PathBuf {

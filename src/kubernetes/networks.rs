@@ -58,6 +58,9 @@ pub enum Role {
     Default,
     /// The pod's annotation.
     Selected,
+    /// Others' plugins that the node's configuration runs beside the cluster network (`auxiliaryCNIChainName`). They stand in a
+    /// chain whose result is empty at first, and make no interface of their own.
+    Auxiliary,
 }
 
 /// A network before it has its interface.
@@ -96,6 +99,7 @@ pub fn resolve(
             wanted.push(selected(asked, Role::Selected, conf, pod, cluster)?);
         }
     }
+    wanted.extend(auxiliary(conf)?);
 
     let interfaces: Vec<_> = wanted
         .iter()
@@ -117,7 +121,8 @@ pub fn resolve(
 /// The networks that every pod gets, the cluster network first.
 pub fn of_every_pod(conf: &Conf, cluster: Option<&dyn Cluster>) -> Result<Vec<Found>> {
     let mut all = vec![self::cluster(conf, cluster)?];
-    all.extend(of_node(conf, None, cluster)?.into_iter().map(|wanted| wanted.found));
+    let others = of_node(conf, None, cluster)?.into_iter().chain(auxiliary(conf)?);
+    all.extend(others.map(|wanted| wanted.found));
     Ok(all)
 }
 
@@ -156,6 +161,22 @@ fn of_node(
         Ok(Wanted { found, role: Role::Default, asked: None })
     };
     all.into_iter().map(wanted).collect()
+}
+
+/// The chain beside the cluster network, where the configuration names one and others have put plugins into it.
+fn auxiliary(conf: &Conf) -> Result<Option<Wanted>> {
+    let Some(name) = &conf.auxiliary_chain else { return Ok(None) };
+    let list = cluster_network::folder(conf)
+        .and_then(|dir| ConfList::load_dropped(&dir, name, conf.cni_version))
+        .and_then(|list| {
+            list.iter().try_for_each(|list| cluster_network::follow(list, &mut Vec::new()))?;
+            Ok(list)
+        })
+        .map_err(|error| {
+            error.context(format_args!("auxiliaryCNIChainName of network {}", conf.name))
+        })?;
+    let wanted = |list| Wanted { found: Found::of(list), role: Role::Auxiliary, asked: None };
+    Ok(list.map(wanted))
 }
 
 /// What an element of a pod's annotation asks for.

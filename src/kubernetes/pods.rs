@@ -75,7 +75,7 @@ impl<'a> Pods<'a> {
     ) -> Result<T> {
         match role {
             Role::Cluster => work(self.executor),
-            Role::Default | Role::Selected => work(&self.secondary()),
+            Role::Default | Role::Selected | Role::Auxiliary => work(&self.secondary()),
         }
     }
 }

@@ -62,7 +62,11 @@ pub struct Attached<'a> {
 
 /// The annotation's value.
 pub fn of(attached: &[Attached<'_>]) -> String {
-    let entries: Vec<_> = attached.iter().flat_map(entries).map(|entry| text(&entry)).collect();
+    // A chain of others' plugins made no interface, unless it says so.
+    let has_interface =
+        |one: &&Attached<'_>| one.role != Role::Auxiliary || !one.result.interfaces.is_empty();
+    let attached = attached.iter().filter(has_interface);
+    let entries: Vec<_> = attached.flat_map(entries).map(|entry| text(&entry)).collect();
     format!("[{}]", entries.join(","))
 }
 

@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{ConfList, check_plugin, parse};
-use crate::{Error, Result};
+use crate::{Error, Result, Version, check_network_name};
 
 impl ConfList {
     /// Reads a file.
@@ -57,6 +57,23 @@ impl ConfList {
         })
     }
 
+    /// The chain of this name whose plugins others drop into `<dir>/<name>`, one to a `.conf` file, in lexicographic order;
+    /// `None` where there is none.
+    pub fn load_dropped(dir: &Path, name: &str, cni_version: Version) -> Result<Option<Self>> {
+        check_network_name(name)?;
+        let plugins = dropped(&dir.join(name))?;
+        let list = (!plugins.is_empty()).then(|| Self {
+            name: name.to_owned(),
+            cni_version,
+            disable_check: false,
+            disable_gc: false,
+            load_only_inlined_plugins: true,
+            plugins,
+            source: None,
+        });
+        Ok(list)
+    }
+
     /// All configurations of a folder, in lexicographic order of their file names (the first one is a node's default
     /// network), each with what reading it gave. A folder that does not exist has none.
     pub fn load_dir(dir: &Path) -> Result<Vec<(PathBuf, Result<Self>)>> {
@@ -81,16 +98,18 @@ fn read(file: &Path) -> Result<ConfList> {
     list.source = Some(file.to_owned());
     if !list.load_only_inlined_plugins {
         // A path is built from the name: `parse` has checked it.
-        let dir = file.with_file_name(&list.name);
-        for file in files(&dir)?.iter().filter(|file| has_suffix(file, &["conf"])) {
-            let plugin = read_plugin(file).map_err(|error| error.context(file.display()))?;
-            list.plugins.push(plugin);
-        }
+        list.plugins.extend(dropped(&file.with_file_name(&list.name))?);
     }
     list.require_plugins()
 }
 
-fn read_plugin(file: &Path) -> Result<serde_json::Map<String, Value>> {
+/// The plugins of a folder, one to a `.conf` file.
+fn dropped(dir: &Path) -> Result<Vec<Map<String, Value>>> {
+    let files = files(dir)?.into_iter().filter(|file| has_suffix(file, &["conf"]));
+    files.map(|file| read_plugin(&file).map_err(|error| error.context(file.display()))).collect()
+}
+
+fn read_plugin(file: &Path) -> Result<Map<String, Value>> {
     let text = fs::read(file).map_err(|error| Error::io(error.to_string()))?;
     check_plugin(parse::json(&text)?, "the plugin's configuration")
 }

@@ -1,5 +1,7 @@
 //! The cluster network: which chain is the pod's first one.
 
+use std::path::{Path, PathBuf};
+
 use chain::{ConfList, Error, Result};
 use serde_json::{Map, Value};
 
@@ -60,6 +62,27 @@ fn find(conf: &Conf, cluster: Option<&dyn Cluster>, on_the_way: &mut Vec<String>
     };
     follow(&found.list, on_the_way)?;
     Ok(found)
+}
+
+/// The folder that the cluster network's file is in.
+///
+/// Errors (7): it is no file's.
+pub(super) fn folder(conf: &Conf) -> Result<PathBuf> {
+    match &conf.cluster_network {
+        Some(path) if path.contains('/') => {
+            let path = Path::new(path);
+            let parent = path.parent().filter(|_| !path.is_dir());
+            Ok(parent.unwrap_or(path).to_owned())
+        }
+        Some(_) => Ok(conf.conf_dir.clone()),
+        None if conf.plugins.is_none() && conf.delegates.is_empty() => {
+            Ok(conf.autoconfig_dir.clone())
+        }
+        None => Err(Error::config(
+            "its plugins are files beside the cluster network's, which is in no file here: name that file as \
+             clusterNetwork",
+        )),
+    }
 }
 
 /// One of `delegates`. A name that is missing is the configuration's.

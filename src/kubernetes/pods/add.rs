@@ -119,6 +119,8 @@ impl Pods<'_> {
         let prev_result = match network.role {
             Role::Cluster => request.prev_result.clone(),
             Role::Default | Role::Selected => None,
+            // What is chained works on a result.
+            Role::Auxiliary => Some(CniResult::default()),
         };
         let request = Request {
             list: &ready.list,

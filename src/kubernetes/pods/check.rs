@@ -35,7 +35,7 @@ impl Pods<'_> {
                     }
                     let prev_result = match one.role {
                         Role::Cluster => prev_result.cloned(),
-                        Role::Default | Role::Selected => None,
+                        Role::Default | Role::Selected | Role::Auxiliary => None,
                     };
                     executor.check(&Request { prev_result, ..*request }, node)
                 })

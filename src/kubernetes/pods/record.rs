@@ -142,7 +142,7 @@ impl PodAttachment {
     pub fn plan(network: &Network, meta: &str) -> Self {
         let recorded = match network.role {
             Role::Cluster => meta,
-            Role::Default | Role::Selected => &network.list.name,
+            Role::Default | Role::Selected | Role::Auxiliary => &network.list.name,
         };
         Self {
             name: network.name.clone(),

@@ -107,6 +107,24 @@ fn a_file_that_a_tool_moved_away_is_made_anew() {
     fs::remove_file(&path).unwrap();
     log.write_all(b"three\n").unwrap();
     assert_eq!(text(&path), "three\n");
+    // Another process has made it anew already.
+    fs::rename(&path, dir.path().join("multus.log.2")).unwrap();
+    open(&path, rotation(0, 0, false)).write_all(b"another's\n").unwrap();
+    log.write_all(b"four\n").unwrap();
+    assert_eq!(text(&path), "another's\nfour\n");
+}
+
+#[test]
+fn a_file_that_another_process_has_set_aside_is_not_set_aside_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("multus.log");
+    let mut log = open(&path, rotation(0, 0, false));
+    let mut other = open(&path, rotation(0, 0, false));
+    (0..11).for_each(|number| other.write_all(line(number).as_bytes()).unwrap());
+    log.rotate().unwrap();
+    log.write_all(line(11).as_bytes()).unwrap();
+    assert_eq!(log.set_aside().len(), 1);
+    assert_eq!(text(&path), line(10) + &line(11));
 }
 
 #[test]

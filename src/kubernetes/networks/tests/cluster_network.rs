@@ -203,3 +203,45 @@ fn a_network_does_not_carry_itself() {
     let fake = Fake::new().define("web/own", list("own", inner)).asks("own");
     assert_eq!(fake.names().len(), 2);
 }
+
+#[test]
+fn others_plugins_run_in_a_chain_beside_the_cluster_network() {
+    let fake = Fake::new()
+        .define("web/own", single("bridge"))
+        .asks("own")
+        .file("net.d/10.conflist", &list("net", json!([{ "type": "bridge" }])))
+        .file("net.d/vendor/20-b.conf", &json!({ "type": "b" }))
+        .file("net.d/vendor/10-a.conf", &json!({ "type": "a", "x": 1 }))
+        .file("net.d/vendor/ignored.json", &json!({ "type": "c" }));
+    let path = fake.path("net.d/10.conflist");
+    let fake = fake.with_conf(json!({ "clusterNetwork": path, "auxiliaryCNIChainName": "vendor" }));
+    assert_eq!(fake.names(), pairs(&[("net", "eth0"), ("web/own", "net1"), ("vendor", "net2")]));
+    let networks = fake.resolve().unwrap();
+    assert_eq!(networks[2].role, Role::Auxiliary);
+    assert_eq!(json!(networks[2].list.plugins), json!([{ "type": "a", "x": 1 }, { "type": "b" }]));
+    assert_eq!(networks[2].list.cni_version, chain::Version::V1_0_0);
+    assert_eq!(of_every_pod(&fake.read_conf(), Some(&fake)).unwrap().len(), 2);
+    // Nobody has put anything there.
+    let fake = fake.with_key("auxiliaryCNIChainName", json!("other"));
+    assert_eq!(fake.names().len(), 2);
+    // By name, and the master, the folder is theirs.
+    let fake = fake
+        .file("10.conflist", &list("net", json!([{ "type": "bridge" }])))
+        .file("vendor/10-a.conf", &json!({ "type": "a" }))
+        .with_key("auxiliaryCNIChainName", json!("vendor"))
+        .with_key("clusterNetwork", json!("net"));
+    assert_eq!(fake.names().len(), 3);
+    let fake = fake.with_key("clusterNetwork", json!(""));
+    assert_eq!(fake.names().len(), 3);
+    for (key, value) in [("auxiliaryCNIChainName", "../x"), ("auxiliaryCNIChainName", "a/b")] {
+        let fake = Fake::new().with_conf(json!({ "clusterNetwork": path, key: value }));
+        fake.refused(Code::InvalidConfig, &["auxiliaryCNIChainName of network eth", "invalid"]);
+    }
+    let fake = Fake::new().with_key("auxiliaryCNIChainName", json!("vendor"));
+    fake.refused(Code::InvalidConfig, &["in no file here", "clusterNetwork"]);
+    let fake = fake
+        .file("vendor/10-a.conf", &json!({ "type": "multus" }))
+        .with_conf(json!({ "clusterNetwork": "net", "auxiliaryCNIChainName": "vendor" }))
+        .file("10.conflist", &list("net", json!([{ "type": "bridge" }])));
+    fake.refused(Code::InvalidConfig, &["auxiliaryCNIChainName", "multus", "again"]);
+}
