@@ -8,6 +8,7 @@ mod cached;
 mod cluster;
 mod health;
 mod host_mounts;
+mod hotplug;
 mod http;
 mod metrics;
 mod receive;

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::{
+    ResourceExt,
     core::{ApiResource, PartialObjectMeta},
     runtime::reflector::{ObjectRef, Store},
 };
@@ -33,6 +34,12 @@ impl Cached {
     /// The API itself.
     pub fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// The namespaces and names of this node's pods.
+    pub fn all(&self) -> Vec<(String, String)> {
+        let pods = self.pods.state();
+        pods.iter().map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any())).collect()
     }
 
     /// A pod of this node, whatever its UID; `None` where the watch has none of this name.

@@ -11,12 +11,13 @@ use kube::{
     },
 };
 use nix::unistd::gethostname;
-use tokio::{runtime::Handle, task::spawn_blocking};
+use tokio::{runtime::Handle, sync::mpsc::unbounded_channel, task::spawn_blocking};
 
 use super::{
     Args,
     cached::{Cached, PodMeta},
     health::Health,
+    hotplug,
     metrics::Metrics,
     watch,
 };
@@ -69,11 +70,14 @@ impl Found {
         // This node's, and no others.
         let config = Config::default().fields(&format!("spec.nodeName={}", self.node_name));
         let (own, seen, counted) = (cluster.clone(), health.clone(), metrics.clone());
+        let (to, told) = unbounded_channel();
         tokio::spawn(async move {
             let open = |client| watcher(ApiOf::<PodMeta>::all(client), config.clone());
             let watched = &seen.watches()[0];
-            watch::follow(own.api(), open, pod_writer, watched, &counted, |_| ()).await;
+            let tell = |event: &_| hotplug::tell(&to, event);
+            watch::follow(own.api(), open, pod_writer, watched, &counted, tell).await;
         });
+        tokio::spawn(hotplug::follow(cluster.clone(), told, metrics.clone()));
         let (own, seen, counted) = (cluster.clone(), health.clone(), metrics.clone());
         tokio::spawn(async move {
             let open = |client| {

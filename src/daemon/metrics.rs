@@ -23,6 +23,7 @@ pub struct Metrics {
     pub taken: Gauge,
     /// Calls at work.
     pub at_work: Gauge,
+    plugged: Family<Plugged, Counter>,
     watch_up: Family<Watch, Gauge>,
     watch_objects: Family<Watch, Gauge>,
 }
@@ -38,6 +39,14 @@ struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Of {
     verb: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Plugged {
+    /// `attach` or `detach`.
+    action: &'static str,
+    /// `done` or `failed`.
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,6 +67,7 @@ impl Default for Metrics {
             refused: Counter::default(),
             taken: Gauge::default(),
             at_work: Gauge::default(),
+            plugged: Family::default(),
             watch_up: Family::default(),
             watch_objects: Family::default(),
         };
@@ -74,6 +84,12 @@ impl Default for Metrics {
         registry.register("requests_taken", "Calls at work, and those that wait", taken);
         let at_work = metrics.at_work.clone();
         registry.register("requests_at_work", "Calls at work", at_work);
+        let plugged = metrics.plugged.clone();
+        registry.register(
+            "hotplug",
+            "Networks attached to and detached from running pods",
+            plugged,
+        );
         let watch_up = metrics.watch_up.clone();
         registry.register("watch_up", "Whether a watch of the API is answered", watch_up);
         let objects = metrics.watch_objects.clone();
@@ -89,6 +105,12 @@ impl Metrics {
         let code = if served.ok { 0 } else { code(served) };
         self.requests.get_or_create(&Outcome { verb, code }).inc();
         self.durations.get_or_create(&Of { verb }).observe(took.as_secs_f64());
+    }
+
+    /// Counts an interface of a running pod that came or went, or should have.
+    pub fn plugged(&self, action: &'static str, ok: bool) {
+        let outcome = if ok { "done" } else { "failed" };
+        self.plugged.get_or_create(&Plugged { action, outcome }).inc();
     }
 
     /// What has become of a watch.

@@ -29,7 +29,7 @@ pub async fn follow<K, S>(
     mut writer: Writer<K>,
     watched: &Watched,
     metrics: &Metrics,
-    mut told: impl FnMut(&Event<K>),
+    told: impl Fn(&Event<K>),
 ) where
     K: Resource<DynamicType: Eq + Hash + Clone> + Clone + 'static,
     S: Stream<Item = Result<Event<K>, Error>>,

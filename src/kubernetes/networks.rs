@@ -118,6 +118,36 @@ pub fn resolve(
     Ok(networks)
 }
 
+/// Networks that a running pod is to be attached to as well, each by its interface.
+///
+/// Errors: as [`resolve`]; 7 where one is to have the pod's default route, which is settled when the pod starts.
+pub fn further(
+    conf: &Conf,
+    pod: &Pod,
+    cluster: &dyn Cluster,
+    attachment: &Attachment,
+    asked: Vec<(Selection, String)>,
+) -> Result<Vec<Network>> {
+    let mut networks = Vec::new();
+    for (asked, ifname) in asked {
+        let wanted = selected(asked, Role::Selected, conf, pod, Some(cluster))?;
+        let mut network = wanted.network(ifname, attachment, &Map::new())?;
+        match wanted.default_route() {
+            Some([_, ..]) => {
+                return Err(Error::config(format!(
+                    "network {} asks for default-route, but the pod runs already, and its default route is another \
+                     network's: leave it out, or have the pod made anew",
+                    network.name
+                )));
+            }
+            Some([]) => network.loses_default = (true, true),
+            None => {}
+        }
+        networks.push(network);
+    }
+    Ok(networks)
+}
+
 /// The networks that every pod gets, the cluster network first.
 pub fn of_every_pod(conf: &Conf, cluster: Option<&dyn Cluster>) -> Result<Vec<Found>> {
     let mut all = vec![self::cluster(conf, cluster)?];

@@ -12,7 +12,7 @@ use super::{
     conf::Conf,
     devices::Devices,
     multus_scratch, networks,
-    pods::{PodRequest, Pods},
+    pods::{PodRequest, Pods, record::Caller},
 };
 use crate::logging;
 
@@ -21,6 +21,7 @@ pub struct Verbs<'a> {
     /// Runs the cluster network; its scope is that of the cluster network's records.
     executor: Executor<'a, Node>,
     conf: Conf,
+    caller: Caller,
     cluster: Reached<'a>,
 }
 
@@ -64,10 +65,14 @@ impl<'a> Verbs<'a> {
         executor: &Executor<'a, Node>,
         cluster: Option<&'a dyn Cluster>,
     ) -> Result<Self> {
+        let mut caller =
+            Caller { kind: kind.to_owned(), conf: conf.raw.clone(), cni_path: Vec::new() };
+        caller.conf.shift_remove("runtimeConfig");
         let conf = Conf::of(kind, conf)?;
         logging::follow(&conf.log);
         let Runner { registry, path, limits } = &executor.runner;
         let runner = Runner { registry, path: conf.path(path), limits: *limits };
+        caller.cni_path.clone_from(&runner.path);
         let executor = Executor {
             runner,
             records: executor.records.clone(),
@@ -75,7 +80,7 @@ impl<'a> Verbs<'a> {
             instance: executor.instance.clone(),
         };
         let cluster = cluster.map_or(Reached::None, Reached::Given);
-        Ok(Self { executor, conf, cluster })
+        Ok(Self { executor, conf, caller, cluster })
     }
 
     /// ADD: attaches a pod to all its networks, or a container to the one network that there is.
@@ -107,6 +112,7 @@ impl<'a> Verbs<'a> {
         let request = PodRequest {
             attachment: target.attachment,
             pod: pod.as_ref(),
+            caller: Some(&self.caller),
             networks: &networks,
             prev_result: target.prev_result.cloned(),
         };

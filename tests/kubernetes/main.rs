@@ -6,6 +6,7 @@ mod daemon;
 mod deployed;
 mod environment;
 mod faults;
+mod hotplug;
 mod manifests;
 mod secondary;
 mod whole_node;

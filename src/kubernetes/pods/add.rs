@@ -6,7 +6,7 @@ use chain::{Attachment, CniResult, Error, Request, Result};
 use delegates::Node;
 use serde_json::Value;
 
-use super::{PodAttachment, PodRecord, Pods, defaults};
+use super::{PodAttachment, PodRecord, Pods, defaults, record::Caller};
 use crate::kubernetes::{
     cluster::{Pod, PodEvent},
     devices::Devices,
@@ -20,6 +20,8 @@ pub struct PodRequest<'r> {
     pub attachment: &'r Attachment,
     /// The pod, where the runtime named one.
     pub pod: Option<&'r Pod>,
+    /// How the meta plugin was called.
+    pub caller: Option<&'r Caller>,
     /// The networks, the cluster network first.
     pub networks: &'r [Network],
     /// The result that the meta plugin was given, where it stands in a chain.
@@ -41,7 +43,7 @@ impl Pods<'_> {
         let boot = self.executor.records.dirs().boot()?;
         let lock = self.lock(request.attachment)?;
         self.clear_way(request.attachment, &boot, node)?;
-        let mut record = PodRecord::plan(request.attachment, request.pod, request.networks, boot);
+        let mut record = PodRecord::plan(request, boot);
         self.records
             .write(&record)
             .map_err(|error| error.context("the pod's networks could not be recorded"))?;

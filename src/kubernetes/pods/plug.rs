@@ -75,6 +75,7 @@ impl Pods<'_> {
             let request = PodRequest {
                 attachment: &attachment,
                 pod: Some(pod),
+                caller: record.caller.as_ref(),
                 networks: std::slice::from_ref(network),
                 prev_result: None,
             };

@@ -12,9 +12,9 @@ use chain::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::super::{
-    cluster::Pod,
-    networks::{Network, Role},
+use super::{
+    super::networks::{Network, Role},
+    PodRequest,
 };
 
 /// A pod's record.
@@ -42,11 +42,26 @@ pub struct PodRecord {
     pub boot: String,
     /// `CNI_ARGS`.
     pub args: String,
+    /// How ADD was called, for networks that come while the pod runs; absent in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<Caller>,
     /// The attachments, in the order of ADD.
     pub attachments: Vec<PodAttachment>,
     /// Whether ADD was finished and no DEL has begun to undo it.
     #[serde(default)]
     pub complete: bool,
+}
+
+/// How the meta plugin was called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Caller {
+    /// The name that it was called by.
+    pub kind: String,
+    /// Its configuration.
+    pub conf: Map<String, Value>,
+    /// Where executables are looked for.
+    pub cni_path: Vec<PathBuf>,
 }
 
 /// Which pod a record is of.
@@ -87,13 +102,9 @@ impl PodRecord {
     /// The form that is written here.
     pub const FORMAT: u32 = 1;
 
-    /// The record of a pod that is about to be attached to these networks.
-    pub fn plan(
-        attachment: &Attachment,
-        pod: Option<&Pod>,
-        networks: &[Network],
-        boot: String,
-    ) -> Self {
+    /// The record of a pod that is about to be attached to its networks.
+    pub fn plan(request: &PodRequest<'_>, boot: String) -> Self {
+        let PodRequest { attachment, pod, networks, caller, .. } = *request;
         Self {
             format: Self::FORMAT,
             network: attachment.network.clone(),
@@ -108,6 +119,7 @@ impl PodRecord {
             netns_id: attachment.netns.as_deref().and_then(NetnsId::of),
             boot,
             args: attachment.args.to_string(),
+            caller: caller.cloned(),
             attachments: networks
                 .iter()
                 .map(|network| PodAttachment::plan(network, &attachment.network))

@@ -1,0 +1,144 @@
+//! What is to be done so that a pod has what its annotation asks for.
+
+use chain::{Error, Result};
+
+use crate::kubernetes::{networks::Role, pods::PodAttachment, selection::Selection};
+
+/// The difference between a pod's annotation and its record.
+#[derive(Debug, Default, PartialEq)]
+pub struct Change {
+    /// The interfaces that are to go, the last one first.
+    pub removed: Vec<PodAttachment>,
+    /// The networks that are to come, each with its interface.
+    pub added: Vec<(Selection, String)>,
+}
+
+impl Change {
+    /// What is to be done. A network stays where the annotation still has it under the same interface, or without naming
+    /// one; what else its element says counts when it is attached.
+    ///
+    /// A new one without a name gets `net` and the lowest number that is free.
+    ///
+    /// Errors (7): an interface is asked for that another network of the node's configuration has.
+    pub fn between(asked: Vec<Selection>, recorded: &[PodAttachment]) -> Result<Self> {
+        let mut stays = vec![false; recorded.len()];
+        let mut added = Vec::new();
+        // Those that name their interface first: what they keep is not another one's to take.
+        let (named, unnamed): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|asked| asked.interface.is_some());
+        for asked in named.into_iter().chain(unnamed) {
+            let name = asked.to_string();
+            let same = recorded.iter().enumerate().position(|(index, one)| {
+                one.role == Role::Selected
+                    && !stays[index]
+                    && one.name == name
+                    && asked.interface.as_ref().is_none_or(|asked| *asked == one.ifname)
+            });
+            match same {
+                Some(index) => stays[index] = true,
+                None => added.push(asked),
+            }
+        }
+        let goes = |index: usize| recorded[index].role == Role::Selected && !stays[index];
+        let removed = (0..recorded.len()).rev().filter(|index| goes(*index));
+        let removed: Vec<_> = removed.map(|index| recorded[index].clone()).collect();
+        let kept = (0..recorded.len()).filter(|index| !goes(*index));
+        let mut taken: Vec<String> = kept.map(|index| recorded[index].ifname.clone()).collect();
+        let mut with_names = Vec::new();
+        for asked in added {
+            let ifname = match &asked.interface {
+                Some(ifname) if taken.contains(ifname) => {
+                    return Err(Error::config(format!(
+                        "network {asked} asks for the interface {ifname:?}, which the pod has already: choose another name"
+                    )));
+                }
+                Some(ifname) => ifname.clone(),
+                None => (1..)
+                    .map(|number| format!("net{number}"))
+                    .find(|name| !taken.contains(name))
+                    .expect("there is always a further number"),
+            };
+            taken.push(ifname.clone());
+            with_names.push((asked, ifname));
+        }
+        Ok(Self { removed, added: with_names })
+    }
+
+    /// Whether the pod has what it asks for.
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.added.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, Value};
+
+    use super::*;
+    use crate::kubernetes::selection::parse;
+
+    fn recorded(all: &[(&str, &str)]) -> Vec<PodAttachment> {
+        let one = |(name, ifname): &(&str, &str)| PodAttachment {
+            name: (*name).to_owned(),
+            role: match (*name, *ifname) {
+                ("pods", _) => Role::Cluster,
+                (_, "def1") => Role::Default,
+                _ => Role::Selected,
+            },
+            network: "n".to_owned(),
+            ifname: (*ifname).to_owned(),
+            conf: Value::Null,
+            capability_args: Map::new(),
+            args: String::new(),
+            device: None,
+        };
+        all.iter().map(one).collect()
+    }
+
+    /// The interfaces that go, and the networks that come with theirs.
+    fn change(annotation: &str, all: &[(&str, &str)]) -> Result<(String, String)> {
+        let change = Change::between(parse(annotation, "ns")?, &recorded(all))?;
+        let gone: Vec<_> = change.removed.iter().map(|one| one.ifname.as_str()).collect();
+        let come: Vec<_> =
+            change.added.iter().map(|(asked, ifname)| format!("{asked}@{ifname}")).collect();
+        Ok((gone.join(","), come.join(",")))
+    }
+
+    #[test]
+    fn what_the_annotation_still_has_stays() {
+        let pod = [("pods", "eth0"), ("ns/d", "def1"), ("ns/a", "net2"), ("ns/b", "x")];
+        for (annotation, gone, come) in [
+            ("a,b", "", ""),
+            ("b,a", "", ""),
+            ("a,b@x", "", ""),
+            ("", "x,net2", ""),
+            ("b", "net2", ""),
+            ("a,b@y", "x", "ns/b@y"),
+            ("a,b,c", "", "ns/c@net1"),
+            ("a,a,b", "", "ns/a@net1"),
+            ("a,b,c@net1,c", "", "ns/c@net1,ns/c@net3"),
+            ("other/a,b", "net2", "other/a@net1"),
+            // The name of what goes is free.
+            ("b,c@net2", "net2", "ns/c@net2"),
+            // A name that is asked for keeps its interface, in whatever order.
+            ("a,a@net2,b", "", "ns/a@net1"),
+        ] {
+            assert_eq!(
+                change(annotation, &pod).unwrap(),
+                (gone.into(), come.into()),
+                "{annotation}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_interface_of_the_node_is_not_given_away() {
+        let pod = [("pods", "eth0"), ("ns/d", "def1")];
+        for annotation in ["a@eth0", "a@def1"] {
+            let error = change(annotation, &pod).unwrap_err();
+            assert!(error.msg.contains("which the pod has already"), "{error}");
+        }
+        // What the node's configuration gives is not the annotation's.
+        assert_eq!(change("d", &pod).unwrap().1, "ns/d@net1");
+    }
+}
