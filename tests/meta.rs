@@ -354,3 +354,25 @@ fn others_plugins_run_beside_the_cluster_network_and_are_undone_with_it() {
     );
     assert_same(&inside, &Snapshot::of(&c1), &Shared::none());
 }
+
+#[test]
+fn the_nodes_master_is_taken_as_soon_as_it_is_there_and_followed() {
+    let node = Node::new();
+    let dir = node.dir("net.d");
+    let plugins = Plugins::new(&node, [links(&node, CATENA, &["catena"])]);
+    let runtime = Runtime::new(plugins, conflist("web", &[meta(json!({ "confDir": dir }))]));
+    let c1 = node.container("c1");
+    let attachment = Attachment::new(&c1);
+    let code =
+        |failed: Result<(), testnode::PluginFailure>| failed.unwrap_err().output.error_code();
+    // STATUS has a code of its own for what is not there yet.
+    assert_eq!(code(runtime.add(&attachment).map(drop)), 11);
+    assert_eq!(code(runtime.status()), 50);
+    for (file, device) in [("20-first.conflist", "cni1"), ("10-before.conflist", "cni2")] {
+        node.write(dir.join(file), &conflist("db", &[bridge(device, &DUAL)]).to_string());
+        runtime.status().unwrap_or_else(|e| panic!("{e}"));
+        let result = runtime.add(&attachment).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(result["interfaces"][0]["name"], device, "{result:#}");
+        runtime.del(&attachment).unwrap_or_else(|e| panic!("{e}"));
+    }
+}

@@ -1,7 +1,8 @@
 //! The verbs of the meta plugin.
 
 use chain::{
-    Attachment, CniResult, ConfList, Executor, PluginConf, Request, Result, Runner, ValidAttachment,
+    Attachment, CniResult, Code, ConfList, Error, Executor, PluginConf, Request, Result, Runner,
+    ValidAttachment,
 };
 use delegates::Node;
 use serde_json::{Map, Value};
@@ -138,10 +139,16 @@ impl<'a> Verbs<'a> {
     }
 
     /// STATUS: whether the cluster network and the default networks can take a pod now.
+    ///
+    /// Errors (50): what they need is not there yet; or what one of their plugins says.
     pub fn status(&mut self, node: &mut Node) -> Result<()> {
-        self.conf.wait_until_ready()?;
-        self.reach()?;
-        for network in networks::of_every_pod(&self.conf, self.cluster.get())? {
+        let ready = self.conf.wait_until_ready().and_then(|()| self.reach());
+        let all = ready.and_then(|()| networks::of_every_pod(&self.conf, self.cluster.get()));
+        let all = all.map_err(|error| match error.code {
+            Code::TryAgain => Error { code: Code::NotAvailable, ..error },
+            _ => error,
+        });
+        for network in all? {
             self.executor
                 .status(&network.list, None, node)
                 .map_err(|error| error.context(format_args!("network {}", network.name)))?;
@@ -219,6 +226,6 @@ pub fn del(
 
 /// DEL of what has no record and whose chain is not to be had: its ADD failed over the same, and runtimes call DEL after
 /// that as well. An error would keep the pod from being deleted for good.
-fn nothing_to_del(attachment: &Attachment, error: &chain::Error) {
+fn nothing_to_del(attachment: &Attachment, error: &Error) {
     tracing::warn!(%attachment, %error, "there is no record, and no chain to go by: nothing is deleted");
 }
