@@ -8,6 +8,7 @@ mod environment;
 mod faults;
 mod hotplug;
 mod manifests;
+mod multus;
 mod secondary;
 mod whole_node;
 

@@ -119,6 +119,8 @@ impl Pods<'_> {
                     }
                 })
             }));
+            let mut seen = HashSet::new();
+            valid.retain(|one| seen.insert(one.clone()));
             executor.gc(&list.name, &list, &valid, None, node).unwrap_or_else(|error| {
                 errors.push(error.context(format_args!("network {}", list.name)));
             });
