@@ -11,6 +11,7 @@ mod host_mounts;
 mod hotplug;
 mod http;
 mod metrics;
+mod multus;
 mod receive;
 mod server;
 mod socket;
@@ -18,7 +19,7 @@ mod watch;
 mod work;
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -31,10 +32,11 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use self::{health::Health, metrics::Metrics, server::Server, socket::Place};
+use self::{health::Health, metrics::Metrics, multus::Shims, server::Server, socket::Place};
 use crate::{
     handover,
     kubernetes::client::source::SERVICE_ACCOUNT,
+    multus_shim::DaemonConfig,
     net_conf::{Keeper, NetConf, NetConfArgs},
     wiring,
 };
@@ -61,6 +63,9 @@ pub struct Args {
     /// and settings are the host's then.
     #[arg(long)]
     pub host_mounts: bool,
+    /// Multus's daemon-config.json: its keys count for the calls of Multus's shim, which are served on its socket, too.
+    #[arg(long, value_name = "FILE")]
+    pub multus_config: Option<PathBuf>,
     #[command(flatten)]
     pub conf: NetConfArgs,
     /// Serve /metrics, /healthz and /readyz here as well, e.g. 127.0.0.1:9464.
@@ -71,6 +76,12 @@ pub struct Args {
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
 pub fn run(args: &Args) -> Result<()> {
     let conf = args.conf.write_conf.then(|| NetConf::open(&args.conf)).transpose()?;
+    let multus = args.multus_config.as_deref().map(|path| {
+        DaemonConfig::read(path)?.ok_or_else(|| {
+            Error::config(format!("--multus-config {}: there is none", path.display()))
+        })
+    });
+    let multus = multus.transpose()?;
     // There are no other threads yet.
     let account = match args.host_mounts {
         true => host_mounts::enter(Path::new(SERVICE_ACCOUNT))?,
@@ -85,31 +96,45 @@ pub fn run(args: &Args) -> Result<()> {
         .thread_keep_alive(Duration::from_secs(10))
         .build()
         .map_err(|error| Error::io(format!("the runtime: {error}")))?;
-    let done = runtime.block_on(serve(args, &account, &place, conf));
+    let done = runtime.block_on(serve(args, &account, &place, conf, multus));
     // What is still at work has had its time: it ends with the process, and its records say how far it came.
     runtime.shutdown_background();
     done
 }
 
-async fn serve(args: &Args, account: &Path, place: &Place, conf: Option<NetConf>) -> Result<()> {
+async fn serve(
+    args: &Args,
+    account: &Path,
+    place: &Place,
+    conf: Option<NetConf>,
+    multus: Option<DaemonConfig>,
+) -> Result<()> {
     let mut ends = [told(SignalKind::terminate())?, told(SignalKind::interrupt())?];
     let metrics = Arc::new(Metrics::default());
     let cluster = cluster::find(args, account).await?;
     let watches: &[_] = if cluster.is_some() { &cluster::WATCHES } else { &[] };
     let health = Arc::new(Health::new(watches));
-    if let Some(address) = args.metrics_address {
+    let multus_metrics = multus.as_ref().and_then(DaemonConfig::metrics_port);
+    let metrics_address =
+        args.metrics_address.or(multus_metrics.map(|port| (Ipv6Addr::UNSPECIFIED, port).into()));
+    if let Some(address) = metrics_address {
         let listener = TcpListener::bind(address)
             .await
-            .map_err(|error| Error::io(format!("--metrics-address {address}: {error}")))?;
+            .map_err(|error| Error::io(format!("metrics on {address}: {error}")))?;
         tokio::spawn(http::serve(http::Door::Tcp(listener), metrics.clone(), health.clone()));
     }
     let inside = place.listen("health.sock")?;
     tokio::spawn(http::serve(http::Door::Unix(inside), metrics.clone(), health.clone()));
 
     let cluster = cluster.map(|found| found.watch(&metrics, &health));
-    let server = Arc::new(Server::new(args, place.dirs().clone(), cluster, metrics));
+    let server =
+        Arc::new(Server::new(args, place.dirs().clone(), cluster, multus.clone(), metrics));
     let listener = place.listen(handover::SOCKET)?;
     let serving = tokio::spawn(server.clone().accept(listener));
+    let shims = match multus {
+        Some(config) => Some(Shims::serve(server.clone(), config)?),
+        None => None,
+    };
     health.set_serving(true);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), dir = %place.dirs().run.display(), "serving");
     // It leads runtimes here: from now on somebody answers.
@@ -123,6 +148,7 @@ async fn serve(args: &Args, account: &Path, place: &Place, conf: Option<NetConf>
     health.set_serving(false);
     // From here on plugins find no socket; those that have just connected are told to do it themselves.
     place.leave(handover::SOCKET);
+    drop(shims);
     let left = server.drain(Duration::from_secs(args.drain.into())).await;
     serving.abort();
     place.leave("health.sock");

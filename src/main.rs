@@ -12,6 +12,7 @@ mod kept_folder;
 mod kubernetes;
 mod logging;
 mod meta;
+mod multus_shim;
 mod net_conf;
 mod output;
 mod plugin;

@@ -21,7 +21,7 @@ use crate::{
         cluster::Cluster,
         verbs::{self, Target, Verbs},
     },
-    logging, output, wiring,
+    logging, multus_shim, output, wiring,
 };
 
 /// Larger configurations are refused: no runtime sends them, and memory is the node's.
@@ -37,6 +37,7 @@ pub fn run(kind: &'static str) -> ExitCode {
     };
     logging::init_plugin();
     let read = Invocation::read(kind, &command, |name| env::var_os(name), read_stdin);
+    let read = read.and_then(multus_shim::complete);
     let served = match read {
         Ok(invocation) if wiring::is_meta(kind) => handover::serve(&invocation),
         Ok(invocation) => invocation.serve(None),

@@ -8,10 +8,13 @@ use chain::{
 };
 use delegates::Node;
 
-use crate::meta::{self, Meta};
+use crate::{
+    meta::{self, Meta},
+    multus_shim,
+};
 
 /// The meta plugin under its names. Under Multus's it reads Multus's configuration as it stands.
-static METAS: [Meta; 2] = [Meta(meta::KIND), Meta("multus")];
+static METAS: [Meta; 3] = [Meta(meta::KIND), Meta("multus"), Meta(multus_shim::KIND)];
 
 /// Whether this is one of the meta plugin's names.
 pub fn is_meta(kind: &str) -> bool {

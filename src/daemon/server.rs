@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain::{Code, Dirs, Error, Version};
+use chain::{Code, Dirs, Error, Verb, Version};
 use nix::unistd::geteuid;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     handover::{Answer, FileId, NodeId, PROTOCOL, Request},
+    multus_shim::{self, DaemonConfig},
     plugin::{Invocation, Served, version_of},
     wiring,
 };
@@ -35,6 +36,19 @@ const SENDING: Duration = Duration::from_secs(10);
 
 /// How often a plugin is told that the daemon is alive. The plugin's patience is ten times as long.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
+/// Why a call is not begun any more.
+const ENDING: &str = "the daemon is about to end";
+
+/// A call that is taken and not answered.
+struct Taken<'s>(&'s Server);
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.taken.dec();
+        self.0.taken.send_modify(|taken| *taken -= 1);
+    }
+}
 
 /// Serves calls.
 pub struct Server {
@@ -48,6 +62,7 @@ pub struct Server {
     taken: watch::Sender<usize>,
     most_at_work: usize,
     cluster: Option<Arc<Cached>>,
+    multus: Option<DaemonConfig>,
     metrics: Arc<Metrics>,
 }
 
@@ -57,6 +72,7 @@ impl Server {
         args: &Args,
         dirs: Dirs,
         cluster: Option<Arc<Cached>>,
+        multus: Option<DaemonConfig>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -67,6 +83,7 @@ impl Server {
             taken: watch::channel(0).0,
             most_at_work: args.at_once.into(),
             cluster,
+            multus,
             metrics,
         }
     }
@@ -96,12 +113,18 @@ impl Server {
         *taken.borrow()
     }
 
-    async fn connected(self: Arc<Self>, stream: UnixStream) {
-        let allowed = stream
-            .peer_cred()
-            .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw());
+    /// Whether whoever has connected may be served: root, and the daemon's own user.
+    pub fn is_allowed(stream: &UnixStream) -> bool {
+        let uid = stream.peer_cred().map(|peer| peer.uid());
+        let allowed = uid.is_ok_and(|uid| uid == 0 || uid == geteuid().as_raw());
         if !allowed {
             tracing::warn!("a process that is not root's has connected");
+        }
+        allowed
+    }
+
+    async fn connected(self: Arc<Self>, stream: UnixStream) {
+        if !Self::is_allowed(&stream) {
             return;
         }
         let caller = Arc::new(Caller::new(stream));
@@ -145,49 +168,89 @@ impl Server {
         }
         drop(netns);
         let command = get("CNI_COMMAND").unwrap_or_default();
-        Invocation::read(kind, &command, get, || Ok(request.stdin.into_bytes()))
-            .map_err(|error| error.to_string())
+        let stdin = request.stdin.into_bytes();
+        let stdin = match &self.multus {
+            Some(config) if kind == multus_shim::KIND => config.lay_over(stdin),
+            _ => stdin,
+        };
+        Invocation::read(kind, &command, get, || Ok(stdin)).map_err(|error| error.to_string())
+    }
+
+    /// Does a call that came another way, for somebody who would not do it by himself.
+    ///
+    /// Errors: the daemon is about to end.
+    pub async fn call(&self, invocation: Invocation) -> Result<Served, String> {
+        let (dirs, cluster) = (self.dirs.clone(), self.cluster.clone());
+        let verb = invocation.verb;
+        let _taken = self.take();
+        let served = if self.is_full() {
+            self.put_off(&invocation)
+        } else {
+            let work = move || Some(work::alone(&invocation, &dirs, cluster.as_deref()));
+            let served = self.take_turn(verb, work).await.ok_or(ENDING)?;
+            served.ok_or("the call broke off; see the daemon's log")?
+        };
+        Ok(served)
     }
 
     async fn serve(&self, invocation: Invocation, caller: Arc<Caller>) {
-        self.taken.send_modify(|taken| *taken += 1);
-        self.metrics.taken.inc();
-        if *self.taken.borrow() > self.most_at_work + self.most_waiting {
-            self.put_off(&invocation, &caller);
-        } else {
-            tokio::select! {
-                () = self.take_turn(invocation, caller.clone()) => {}
-                () = signs_of_life(&caller) => {}
-            }
+        let _taken = self.take();
+        if self.is_full() {
+            caller.answer(&Answer::Served(self.put_off(&invocation)));
+            return;
         }
-        self.metrics.taken.dec();
-        self.taken.send_modify(|taken| *taken -= 1);
+        let (dirs, cluster) = (self.dirs.clone(), self.cluster.clone());
+        let (verb, own) = (invocation.verb, caller.clone());
+        let work = move || work::run(&invocation, &own, &dirs, cluster.as_deref());
+        tokio::select! {
+            turn = self.take_turn(verb, work) => {
+                if turn.is_none() {
+                    self.refuse(&caller, ENDING.to_owned());
+                }
+            }
+            () = signs_of_life(&caller) => {}
+        }
     }
 
-    /// Waits for the call's turn, and for its end.
-    async fn take_turn(&self, invocation: Invocation, caller: Arc<Caller>) {
-        let Ok(permit) = self.at_work.clone().acquire_owned().await else {
-            return self.refuse(&caller, "the daemon is about to end".to_owned());
-        };
-        let (verb, dirs, cluster) = (invocation.verb, self.dirs.clone(), self.cluster.clone());
+    /// Counts a call as taken, until this is dropped.
+    fn take(&self) -> Taken<'_> {
+        self.taken.send_modify(|taken| *taken += 1);
+        self.metrics.taken.inc();
+        Taken(self)
+    }
+
+    /// Whether more calls are taken than may wait.
+    fn is_full(&self) -> bool {
+        *self.taken.borrow() > self.most_at_work + self.most_waiting
+    }
+
+    /// Waits for a call's turn, and for its end; `None` where the daemon is about to end. What `work` returns is `None` where
+    /// there was nobody to work for.
+    async fn take_turn(
+        &self,
+        verb: Verb,
+        work: impl FnOnce() -> Option<Served> + Send + 'static,
+    ) -> Option<Option<Served>> {
+        let permit = self.at_work.clone().acquire_owned().await.ok()?;
         let begun = Instant::now();
         self.metrics.at_work.inc();
         let served = spawn_blocking(move || {
-            let served = work::run(&invocation, &caller, &dirs, cluster.as_deref());
+            let served = work();
             drop(permit);
             served
         })
         .await;
         self.metrics.at_work.dec();
-        match served {
-            Ok(Some(served)) => self.metrics.served(verb, &served, begun.elapsed()),
+        match &served {
+            Ok(Some(served)) => self.metrics.served(verb, served, begun.elapsed()),
             Ok(None) => tracing::info!(verb = verb.as_str(), "the plugin has not waited"),
             Err(error) => tracing::error!(%error, verb = verb.as_str(), "the call broke off"),
         }
+        Some(served.ok().flatten())
     }
 
     /// Has the runtime try again later: the node is asked for more than it can do.
-    fn put_off(&self, invocation: &Invocation, caller: &Caller) {
+    fn put_off(&self, invocation: &Invocation) -> Served {
         let error = Error::new(
             Code::TryAgain,
             format!(
@@ -197,8 +260,8 @@ impl Server {
         );
         let version = version_of(&invocation.stdin).unwrap_or(Version::LATEST);
         let served = Served::failed(&error, version);
-        caller.answer(&Answer::Served(served.clone()));
         self.metrics.served(invocation.verb, &served, Duration::ZERO);
+        served
     }
 
     fn refuse(&self, caller: &Caller, why: String) {

@@ -67,7 +67,8 @@ impl Place {
     }
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+/// Listens at a path, for root alone; what is there is replaced.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
     let new = path.with_extension("new");
     match fs::remove_file(&new) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

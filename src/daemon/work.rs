@@ -94,6 +94,23 @@ fn no_signal() -> MsgFlags {
     MsgFlags::MSG_NOSIGNAL
 }
 
+/// Does a call that nobody else would do, under the lock of its attachment.
+pub fn alone(invocation: &Invocation, dirs: &Dirs, cluster: Option<&Cached>) -> Served {
+    match handover::lock(&invocation.environment, dirs) {
+        Ok(lock) => {
+            let served = invocation.serve(cluster.map(|cluster| cluster as &dyn Cluster));
+            if let Some(lock) = lock {
+                lock.remove();
+            }
+            served
+        }
+        Err(error) => {
+            let version = version_of(&invocation.stdin).unwrap_or(chain::Version::LATEST);
+            Served::failed(&error, version)
+        }
+    }
+}
+
 /// Does a call under the lock of its hand-over, and answers before that is let go; `None` where the plugin did not wait, and
 /// nothing was done.
 pub fn run(

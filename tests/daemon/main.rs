@@ -4,6 +4,7 @@
 mod ends;
 mod hangs;
 mod limits;
+mod multus;
 mod served;
 mod strangers;
 
