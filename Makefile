@@ -20,7 +20,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kubernetes kills bench lint build image install uninstall packages kubernetes nextest clean
+.PHONY: help demo test test-kubernetes kills bench bench-pods lint build image install uninstall packages kubernetes nextest clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -41,6 +41,9 @@ kills: packages nextest ## Kill every verb at each of its system calls; the test
 
 bench: packages ## Time the full chain beside the Go reference plugins, in one run (needs root)
 	$(CARGO) bench --locked --bench chain
+
+bench-pods: packages kubernetes ## Time Kubernetes pods with three networks, alone and with the daemon (needs root)
+	$(CARGO) bench --locked --bench pods
 
 lint: ## rustfmt and clippy, warnings denied
 	$(CARGO) fmt --all --check

@@ -46,6 +46,16 @@ impl Reached<'_> {
     }
 }
 
+/// Finds the cluster's API, where the configuration or the environment points to one and it is not known yet.
+fn reach(cluster: &mut Reached<'_>, conf: &Conf) -> Result<()> {
+    if matches!(cluster, Reached::None)
+        && let Some(api) = client::connect(conf.kubeconfig.as_deref(), None)?
+    {
+        *cluster = Reached::Own(Box::new(api));
+    }
+    Ok(())
+}
+
 /// What ADD, DEL and CHECK are about.
 pub struct Target<'t> {
     /// The attachment that the runtime knows.
@@ -89,7 +99,7 @@ impl<'a> Verbs<'a> {
         self.conf.wait_until_ready()?;
         let id = PodId::of(&target.attachment.args);
         if id.is_some() {
-            self.reach()?;
+            reach(&mut self.cluster, &self.conf)?;
         }
         let cluster = self.cluster.get();
         let pod = match (&id, cluster) {
@@ -132,17 +142,20 @@ impl<'a> Verbs<'a> {
 
     /// GC of every network. `network`: the one that the runtime knows.
     pub fn gc(&mut self, network: &str, valid: &[ValidAttachment], node: &mut Node) -> Result<()> {
-        self.conf.wait_until_ready()?;
-        self.reach()?;
-        let list = networks::cluster(&self.conf, self.cluster.get())?.list;
-        Pods::new(&self.executor, None).gc(network, &list, valid, node)
+        let Self { executor, conf, cluster } = self;
+        let list = || {
+            conf.wait_until_ready()?;
+            reach(cluster, conf)?;
+            networks::cluster(conf, cluster.get()).map(|found| found.list)
+        };
+        Pods::new(executor, None).gc(network, list, valid, node)
     }
 
     /// STATUS: whether the cluster network and the default networks can take a pod now.
     ///
     /// Errors (50): what they need is not there yet; or what one of their plugins says.
     pub fn status(&mut self, node: &mut Node) -> Result<()> {
-        let ready = self.conf.wait_until_ready().and_then(|()| self.reach());
+        let ready = self.conf.wait_until_ready().and_then(|()| reach(&mut self.cluster, &self.conf));
         let all = ready.and_then(|()| networks::of_every_pod(&self.conf, self.cluster.get()));
         let all = all.map_err(|error| match error.code {
             Code::TryAgain => Error { code: Code::NotAvailable, ..error },
@@ -152,16 +165,6 @@ impl<'a> Verbs<'a> {
             self.executor
                 .status(&network.list, None, node)
                 .map_err(|error| error.context(format_args!("network {}", network.name)))?;
-        }
-        Ok(())
-    }
-
-    /// Finds the cluster's API, where the configuration or the environment points to one.
-    fn reach(&mut self) -> Result<()> {
-        if matches!(self.cluster, Reached::None)
-            && let Some(api) = client::connect(self.conf.kubeconfig.as_deref(), None)?
-        {
-            self.cluster = Reached::Own(Box::new(api));
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use testnode::kubernetes::pods;
+use testnode::kubernetes::{definitions, pods};
 use testnode::{Node, Snapshot, assert_same};
 
 use crate::cluster::{Cluster, network};
@@ -124,6 +124,21 @@ fn gc_of_eth0_alone_keeps_net1_of_pods_that_live() {
     runtime.add(&next.attachment).unwrap();
     runtime.gc(&[]).unwrap();
     assert_same(&before, &node.snapshot(), &cluster.shared());
+}
+
+#[test]
+fn gc_removes_what_is_on_record_also_where_the_cluster_network_is_not_found() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    cluster.define("kube-system", "main", &network("main", "cni0", "10.1.0.0/24"));
+    let runtime = cluster.runtime("catena", &json!({ "clusterNetwork": "main" }));
+    let before = node.snapshot();
+    let pod = cluster.pod("web", &json!("storage"));
+    runtime.add(&pod.attachment).unwrap();
+    cluster.api.admin().delete(&format!("{}/main", definitions("kube-system")));
+    let error = runtime.gc(&[]).unwrap_err().output.error_text();
+    assert!(error.contains("main"), "{error}");
+    assert_same(&before, &node.snapshot(), &cluster.shared().catena("main"));
 }
 
 #[test]

@@ -12,20 +12,29 @@ impl Pods<'_> {
     /// GC of the network that the runtime knows by `network`. Pods whose attachment to it is not valid are DELed whole. A
     /// secondary attachment is valid as long as its pod's attachment is: the runtime knows nothing of it.
     ///
-    /// `cluster` is the cluster network as the configuration has it now. Goes on over errors, and returns them together.
+    /// `cluster` finds the cluster network as the configuration has it now. What is on record is removed before it is looked
+    /// for, and also where it is not found. Goes on over errors, and returns them together.
     pub fn gc(
         &self,
         network: &str,
-        cluster: &ConfList,
+        cluster: impl FnOnce() -> Result<ConfList>,
         valid: &[ValidAttachment],
         node: &mut Node,
     ) -> Result<()> {
         let mut errors = Vec::new();
         self.gc_pods(network, valid, node).unwrap_or_else(|error| errors.push(error));
         self.executor
-            .gc(network, cluster, valid, None, node)
+            .gc_records(network, valid, None, node)
             .unwrap_or_else(|error| errors.push(error));
-        self.gc_delegates(cluster, valid, node).unwrap_or_else(|error| errors.push(error));
+        match cluster() {
+            Ok(cluster) => {
+                self.executor
+                    .gc(network, &cluster, valid, None, node)
+                    .unwrap_or_else(|error| errors.push(error));
+                self.gc_delegates(&cluster, valid, node).unwrap_or_else(|error| errors.push(error));
+            }
+            Err(error) => errors.push(error),
+        }
         Error::join(errors).map_or(Ok(()), Err)
     }
 
