@@ -142,7 +142,7 @@ impl<'a> Verbs<'a> {
 
     /// GC of every network. `network`: the one that the runtime knows.
     pub fn gc(&mut self, network: &str, valid: &[ValidAttachment], node: &mut Node) -> Result<()> {
-        let Self { executor, conf, cluster } = self;
+        let Self { executor, conf, cluster, .. } = self;
         let list = || {
             conf.wait_until_ready()?;
             reach(cluster, conf)?;
@@ -155,7 +155,8 @@ impl<'a> Verbs<'a> {
     ///
     /// Errors (50): what they need is not there yet; or what one of their plugins says.
     pub fn status(&mut self, node: &mut Node) -> Result<()> {
-        let ready = self.conf.wait_until_ready().and_then(|()| reach(&mut self.cluster, &self.conf));
+        let ready =
+            self.conf.wait_until_ready().and_then(|()| reach(&mut self.cluster, &self.conf));
         let all = ready.and_then(|()| networks::of_every_pod(&self.conf, self.cluster.get()));
         let all = all.map_err(|error| match error.code {
             Code::TryAgain => Error { code: Code::NotAvailable, ..error },
