@@ -146,6 +146,46 @@ fn every_flag_and_variable_of_the_tool_is_in_the_table_and_no_other() {
     }
 }
 
+/// The cells of a table's row; none for a line that is no row.
+fn cells(line: &str) -> Vec<&str> {
+    let row = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |"));
+    row.map(|row| row.split(" | ").collect()).unwrap_or_default()
+}
+
+#[test]
+fn every_row_of_the_table_beside_multus_has_its_tests() {
+    let (file, text) = documents()
+        .into_iter()
+        .find(|(file, _)| file.ends_with("multus-compatibility.md"))
+        .unwrap();
+    let rows: Vec<_> = text.lines().map(cells).filter(|cells| !cells.is_empty()).collect();
+    let (headings, rows): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|cells| cells.last() == Some(&"tests"));
+    assert!(
+        headings.len() >= 8 && rows.len() >= 80,
+        "{} tables, {} rows",
+        headings.len(),
+        rows.len()
+    );
+    for row in rows {
+        let links: Vec<_> = row.last().unwrap().split('[').skip(1).collect();
+        assert!(!links.is_empty(), "{row:?} has no test");
+        for link in links {
+            let (test, path) = link.trim().strip_suffix(')').unwrap().split_once("](").unwrap();
+            let path = file.parent().unwrap().join(path);
+            let source =
+                fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            let lines: Vec<_> = source.lines().map(str::trim).collect();
+            let is_it = |line: &&str| line.starts_with(&format!("fn {test}("));
+            let at = lines.iter().position(is_it);
+            let at = at.unwrap_or_else(|| panic!("{} has no test {test}", path.display()));
+            // Comments and further attributes may stand between.
+            let above = lines[..at].iter().rev().take_while(|line| line.starts_with(['#', '/']));
+            assert!(above.into_iter().any(|line| *line == "#[test]"), "{test} is no test");
+        }
+    }
+}
+
 /// A heading as links name it.
 fn anchor(heading: &str) -> String {
     let heading = heading.trim_start_matches('#').trim().to_lowercase();

@@ -41,6 +41,10 @@ pub fn text(
     if let Some(file) = kubeconfig {
         plugin.insert("kubeconfig".into(), file.to_string_lossy().into());
     }
+    if settings.contains_key("confDir") {
+        // Without it the plugin would look for the master there.
+        plugin.insert("multusAutoconfigDir".into(), conf_dir.to_string_lossy().into());
+    }
     plugin.extend(settings);
     let versions = versions(master.cni_version);
     // As the plugin will read it.
@@ -133,6 +137,15 @@ mod tests {
     }
 
     #[test]
+    fn networks_may_be_in_another_folder_than_the_master() {
+        let master = json!({ "cniVersion": "0.3.1", "name": "x", "type": "a" });
+        let list = written(master, None, json!({ "confDir": "/etc/cni/multus/net.d" }));
+        let plugin = &list["plugins"][0];
+        assert_eq!(plugin["confDir"], "/etc/cni/multus/net.d");
+        assert_eq!(plugin["multusAutoconfigDir"], "/etc/cni/net.d");
+    }
+
+    #[test]
     fn a_master_by_its_name_and_settings_stand_in_the_plugin() {
         let master = json!({ "cniVersion": "0.3.1", "name": "x", "type": "a" });
         let file = "/etc/cni/net.d/10-x.conf";
@@ -140,6 +153,7 @@ mod tests {
         let plugin = &list["plugins"][0];
         assert_eq!(plugin["clusterNetwork"], file);
         assert_eq!(plugin["namespaceIsolation"], true);
+        assert_eq!(plugin.get("multusAutoconfigDir"), None);
         assert_eq!((&list["name"], &plugin["type"]), (&json!("catena"), &json!("catena")));
     }
 }

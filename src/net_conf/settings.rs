@@ -12,7 +12,8 @@ use super::folder::failed;
 use crate::{kept_folder::KeptFolder, kubernetes::conf};
 
 /// What is found out, or has a flag.
-const NOT_HERE: [&str; 5] = ["name", "plugins", "delegates", "clusterNetwork", "masterPlugin"];
+const NOT_HERE: [&str; 6] =
+    ["name", "plugins", "delegates", "clusterNetwork", "masterPlugin", "multusAutoconfigDir"];
 
 /// A file with settings; its folder is held open.
 #[derive(Debug)]

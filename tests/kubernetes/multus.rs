@@ -6,8 +6,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use testnode::conf::{bridge, conflist};
-use testnode::{Call, Node, Plugins, Runtime, Scripts, Snapshot, assert_same};
+use testnode::kubernetes::{Fault, Proxy};
+use testnode::{Call, Node, NodeDaemon, Plugins, Runtime, Scripts, Snapshot, assert_same, links};
 
+use crate::CATENA;
 use crate::cluster::{Cluster, NETWORKS, network};
 
 const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
@@ -278,6 +280,51 @@ fn a_file_of_the_thin_plugins_generator_works_unchanged() {
 }
 
 #[test]
+fn a_pod_of_thick_multus_gets_its_networks() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let file = node.dir("net.d").join("10-kindnet.conflist");
+    node.write(&file, &conflist("kindnet", &[bridge("cni0", &["10.1.0.0/24"])]).to_string());
+    // As the ConfigMap of Multus's DaemonSet has it, with isolation.
+    let daemon_config = json!({
+        "chrootDir": "/hostroot",
+        "cniVersion": "0.3.1",
+        "logLevel": "verbose",
+        "logToStderr": true,
+        "cniConfigDir": "/host/etc/cni/net.d",
+        "multusAutoconfigDir": "/host/etc/cni/net.d",
+        "multusConfigFile": "auto",
+        "socketDir": "/host/run/multus/",
+        "namespaceIsolation": true,
+    });
+    let config = node.json_file("daemon-config.json", &daemon_config);
+    let run = node.cmd([CATENA, "daemon", "--node-name", "worker", "--kubeconfig"]);
+    let run = run.args([&cluster.kubeconfig]).args(["--multus-config"]).args([&config]);
+    let daemon = NodeDaemon::begin(&node, run);
+    // As Multus's daemon generates it for the shim.
+    let shim = json!({
+        "cniVersion": "0.3.1",
+        "name": "multus-cni-network",
+        "plugins": [{ "type": "multus-shim", "clusterNetwork": file, "logToStderr": true }],
+    });
+    let bin = links(&node, CATENA, &["multus-shim"]);
+    let runtime = Runtime::new(Plugins::new(&node, [&bin]), shim);
+    let before = node.snapshot();
+    let pod = cluster.pod("web", &json!("storage"));
+    runtime.add(&pod.attachment).unwrap();
+    assert_eq!(daemon.served("ADD", 0), 1);
+    let status = cluster.status("default", "web").unwrap();
+    assert_eq!(entries(&status), [["kindnet", "eth0"], ["default/storage", "net1"]]);
+    let other = cluster.pod("other", &json!("blue/private"));
+    let error = runtime.add(&other.attachment).unwrap_err().output.error_text();
+    assert!(error.contains("isolation"), "{error}");
+    drop(daemon);
+    runtime.del(&pod.attachment).unwrap();
+    let shared = cluster.shared().catena("kindnet").catena("multus-cni-network");
+    assert_same(&before, &node.snapshot(), &shared.directory("/run/multus"));
+}
+
+#[test]
 fn a_cluster_network_by_its_path_is_undone_whole_also_without_the_file() {
     let node = Node::new();
     let cluster = Cluster::new(&node);
@@ -330,6 +377,51 @@ fn an_empty_default_route_takes_that_networks_own_alone() {
     assert!(routes.contains("203.0.113.0/24"), "{routes}");
     assert_eq!(routes.matches("default").count(), 1, "{routes}");
     runtime.check(&pod.attachment).unwrap();
+}
+
+#[test]
+fn a_status_that_cannot_be_written_undoes_all() {
+    let node = Node::new();
+    let mut cluster = Cluster::new(&node);
+    let proxy = Proxy::start(&cluster.api);
+    cluster.kubeconfig = proxy.kubeconfig(&cluster.api.token("kube-system", "catena"));
+    let before = node.snapshot();
+    let pod = cluster.pod("web", &json!("storage,media"));
+    let inside = Snapshot::of(&pod.container);
+    proxy.always("PATCH", "/status", Fault::Status(403));
+    let error = cluster.usual().add(&pod.attachment).unwrap_err().output.error_text();
+    assert!(error.contains("default/web") || error.contains("web/status"), "{error}");
+    assert_same(&before, &node.snapshot(), &cluster.shared());
+    assert_same(&inside, &Snapshot::of(&pod.container), &testnode::Shared::none());
+}
+
+#[test]
+fn a_del_that_fails_goes_on_with_the_rest_and_is_done_later() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let scripts = Scripts::new(&node);
+    let stuck = node.fresh_path("stuck");
+    let dels = format!("if [ $CNI_COMMAND = DEL ]; then [ ! -e {} ]; exit; fi", stuck.display());
+    let result = r#"{"cniVersion":"1.0.0","interfaces":[]}"#;
+    scripts.plugin("sticky", &format!("{dels}\n[ $CNI_COMMAND != ADD ] || echo '{result}'"));
+    let list =
+        json!({ "cniVersion": "1.0.0", "name": "sticky", "plugins": [{ "type": "sticky" }] });
+    cluster.define("default", "sticky", &list);
+    let runtime = runtime(&cluster, &scripts, json!({ "plugins": cni0() }));
+    let before = node.snapshot();
+    let pod = cluster.pod("web", &json!("storage,sticky,media"));
+    let inside = Snapshot::of(&pod.container);
+    runtime.add(&pod.attachment).unwrap();
+    node.write(&stuck, "");
+    for _ in 0..2 {
+        let error = runtime.del(&pod.attachment).unwrap_err().output.error_text();
+        assert!(error.contains("default/sticky"), "{error}");
+        // The others' interfaces are gone all the same.
+        assert_same(&inside, &Snapshot::of(&pod.container), &testnode::Shared::none());
+    }
+    fs::remove_file(&stuck).unwrap();
+    runtime.del(&pod.attachment).unwrap();
+    assert_same(&before, &node.snapshot(), &cluster.shared().catena("sticky"));
 }
 
 #[test]
