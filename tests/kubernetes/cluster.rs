@@ -52,17 +52,9 @@ impl<'n> Cluster<'n> {
         this
     }
 
-    /// Makes a NetworkAttachmentDefinition; `config` null is none.
+    /// See [`define`].
     pub fn define(&self, namespace: &str, name: &str, config: &Value) {
-        let spec =
-            if config.is_null() { json!({}) } else { json!({ "config": config.to_string() }) };
-        let object = json!({
-            "apiVersion": "k8s.cni.cncf.io/v1",
-            "kind": "NetworkAttachmentDefinition",
-            "metadata": { "name": name },
-            "spec": spec,
-        });
-        self.api.admin().create(&definitions(namespace), &object);
+        define(&self.api, namespace, name, config);
     }
 
     /// A runtime whose network is the plugin `kind` with these keys beside the kubeconfig.
@@ -143,6 +135,18 @@ impl<'n> Cluster<'n> {
             .device("md0")
             .device("pr0")
     }
+}
+
+/// Makes a NetworkAttachmentDefinition; `config` null is none.
+pub fn define(api: &ApiServer<'_>, namespace: &str, name: &str, config: &Value) {
+    let spec = if config.is_null() { json!({}) } else { json!({ "config": config.to_string() }) };
+    let object = json!({
+        "apiVersion": "k8s.cni.cncf.io/v1",
+        "kind": "NetworkAttachmentDefinition",
+        "metadata": { "name": name },
+        "spec": spec,
+    });
+    api.admin().create(&definitions(namespace), &object);
 }
 
 /// A bridge network without a gateway.
