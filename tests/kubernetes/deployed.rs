@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testnode::conf::{bridge, conflist};
+use testnode::kubernetes::{Rights, WholeNode, definitions};
 use testnode::{Node, NodeDaemon, Plugins, Run, Runtime, until};
 
 use crate::CATENA;
-use crate::cluster::{Cluster, PATIENCE};
+use crate::cluster::{Cluster, NETWORKS, PATIENCE, network};
 use crate::manifests::objects;
 
 const CONFLIST: &str = "/etc/cni/net.d/00-catena.conflist";
@@ -175,4 +176,54 @@ fn the_thin_daemonset_gives_pods_their_networks_and_keeps_the_token_fresh() {
     deployed.serves("first");
     thin.kill();
     deployed.serves("second");
+}
+
+#[test]
+fn containerd_takes_the_configuration_and_pods_have_three_networks() {
+    let node = Node::new();
+    let (conf, bin) = (node.dir("net.d"), node.dir("bin"));
+    let list = conflist("cluster", &[bridge("cni0", &["10.1.0.0/24"])]);
+    node.write(conf.join("10-cluster.conflist"), &list.to_string());
+    let install = |more: &[&str]| {
+        let dirs = ["--bin-dir", bin.to_str().unwrap(), "--conf-dir", conf.to_str().unwrap()];
+        let run = node.cmd([CATENA, "install"]).args(dirs).args(more);
+        run.env("KUBERNETES_SERVICE_HOST", "127.0.0.1").env("KUBERNETES_SERVICE_PORT", "6443")
+    };
+    install(&[]).output().success();
+    let whole = WholeNode::start(&node, &conf, &bin);
+    whole.await_ready();
+    let account = node.dir("account");
+    node.write(account.join("token"), &whole.api().deploy(Rights::Thin));
+    let config = fs::read(whole.api().admin_kubeconfig()).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    let authority = config["clusters"][0]["cluster"]["certificate-authority"].as_str().unwrap();
+    fs::copy(authority, account.join("ca.crt")).unwrap();
+    let account = account.to_str().unwrap();
+    install(&["--write-conf", "--kubeconfig-from-service-account", account]).output().success();
+    // It looks at its folder by itself, too, but some time later.
+    whole.restart_containerd();
+    whole.await_ready();
+    for (name, device, subnet) in
+        [("storage", "st0", "10.2.0.0/24"), ("media", "md0", "10.3.0.0/24")]
+    {
+        let object = json!({
+            "apiVersion": "k8s.cni.cncf.io/v1",
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": { "name": name },
+            "spec": { "config": network(name, device, subnet).to_string() },
+        });
+        whole.api().admin().create(&definitions("default"), &object);
+    }
+    let pod = whole.run_pod("web", &json!({ NETWORKS: "storage,media@net9" }));
+    assert_eq!(pod["status"]["podIP"], "10.1.0.2");
+    let shown = whole.netns(&pod).run(["ip", "-br", "-4", "addr"]);
+    for part in ["eth0", "10.1.0.2/24", "net1", "10.2.0.2/24", "net9", "10.3.0.2/24"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    whole.delete_pod("default", "web");
+    whole.await_gone("default", "web");
+    for device in ["cni0", "st0", "md0"] {
+        let ports = node.run(["ip", "-br", "link", "show", "master", device]);
+        assert_eq!(ports, "", "{device}");
+    }
 }
