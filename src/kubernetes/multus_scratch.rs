@@ -10,7 +10,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use chain::{
-    Attachment, CniResult, Code, ConfList, Error, Executor, Request, Result,
+    Attachment, CniResult, ConfList, Error, Executor, Request, Result,
     files::{self, Found},
 };
 use delegates::Node;
@@ -38,37 +38,45 @@ pub fn del(
     let Found::Content(text) = files::read(&file).map_err(|error| files::at(&file, &error))? else {
         return Ok(false);
     };
-    let unusable = |why: String| {
-        Error::new(
-            Code::Decode,
-            format!(
-                "{}: what Multus has attached cannot be understood ({why}): remove the pod's interfaces by hand, then \
-                 this file",
-                file.display()
-            ),
-        )
+    // Multus does not write it in one step: after a power cut it may be cut off, and then the configuration has to do.
+    let delegates = match parse(&text) {
+        Ok(delegates) if delegates.is_empty() => {
+            files::remove_file(&file)?;
+            return Ok(false);
+        }
+        Ok(delegates) => delegates,
+        Err(why) => {
+            files::set_aside(&file, &why);
+            return Ok(false);
+        }
     };
-    let delegates: Option<Vec<Delegate>> =
-        serde_json::from_slice(&text).map_err(|error| unusable(error.to_string()))?;
     let mut errors = Vec::new();
-    for (index, delegate) in delegates.unwrap_or_default().iter().enumerate().rev() {
-        let ifname = match (delegate.ifname.as_str(), index) {
+    for (index, (ifname, list)) in delegates.iter().enumerate().rev() {
+        let ifname = match (ifname.as_str(), index) {
             ("", 0) => attachment.ifname.clone(),
             ("", index) => format!("net{index}"),
             (ifname, _) => ifname.to_owned(),
         };
-        let undone = STANDARD
-            .decode(&delegate.conf)
-            .map_err(|error| unusable(error.to_string()))
-            .and_then(|conf| ConfList::from_slice(&conf))
-            .and_then(|list| undo(dir, &list, &ifname, executor, attachment, node));
-        undone.unwrap_or_else(|error| errors.push(error.context(ifname)));
+        undo(dir, list, &ifname, executor, attachment, node)
+            .unwrap_or_else(|error| errors.push(error.context(ifname)));
     }
     if let Some(error) = Error::join(errors) {
         return Err(error);
     }
     files::remove_file(&file)?;
     Ok(true)
+}
+
+/// The interface that each was asked to make, if it was, and its chain.
+fn parse(text: &[u8]) -> Result<Vec<(String, ConfList)>, String> {
+    let delegates: Option<Vec<Delegate>> =
+        serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    let chain = |delegate: Delegate| {
+        let conf = STANDARD.decode(&delegate.conf).map_err(|error| error.to_string())?;
+        let list = ConfList::from_slice(&conf).map_err(|error| error.to_string())?;
+        Ok((delegate.ifname, list))
+    };
+    delegates.unwrap_or_default().into_iter().map(chain).collect()
 }
 
 fn undo(

@@ -24,11 +24,12 @@ pub use self::{
     record::{PodAttachment, PodRecord, PodRecords},
 };
 use super::{cluster::Cluster, networks::Role};
+use crate::wiring;
 
 /// Who keeps the records of secondary attachments (see [`Key`]).
 pub const SECONDARY: &str = "secondary";
 
-/// Whose lock a pod's is.
+/// Whose lock a pod's is. A meta plugin within another one has one of its own.
 const POD: &str = "pod";
 
 /// Runs the chains of pods.
@@ -42,42 +43,65 @@ impl<'a> Pods<'a> {
     /// `executor` runs the cluster network, and its scope is that of the cluster network's records. Without a `cluster`
     /// nothing is told to it.
     pub fn new(executor: &'a Executor<'a, Node>, cluster: Option<&'a dyn Cluster>) -> Self {
-        let records = PodRecords::open(executor.records.dirs());
+        let dirs = executor.records.dirs();
+        let records = match is_outermost(&executor.scope) {
+            true => PodRecords::open(dirs),
+            false => PodRecords::within(dirs, &executor.scope),
+        };
         Self { executor, records, cluster }
+    }
+
+    fn key(&self, pod: &Attachment) -> Result<Key> {
+        match is_outermost(&self.executor.scope) {
+            true => Key::new(pod, POD),
+            false => Key::new(pod, &format!("{POD}-{}", self.executor.scope)),
+        }
     }
 
     /// Locks a pod: one ADD, DEL or change of its networks at a time, be it by this process or the daemon.
     fn lock(&self, pod: &Attachment) -> Result<Lock> {
-        self.executor.records.lock(&Key::new(pod, POD)?)
+        self.executor.records.lock(&self.key(pod)?)
     }
 
     /// The same; `None` where something is at work on it.
     fn try_lock(&self, pod: &Attachment) -> Result<Option<Lock>> {
-        self.executor.records.try_lock(&Key::new(pod, POD)?)
+        self.executor.records.try_lock(&self.key(pod)?)
     }
 
-    /// An executor for the chains of secondary networks.
-    fn secondary(&self) -> Executor<'a, Node> {
+    /// The same executor for records of another scope.
+    fn executor(&self, scope: &str, instance: &str) -> Executor<'a, Node> {
         let Runner { registry, path, limits } = &self.executor.runner;
         Executor {
             runner: Runner { registry, path: path.clone(), limits: *limits },
             records: self.executor.records.clone(),
-            scope: SECONDARY.to_owned(),
-            instance: String::new(),
+            scope: scope.to_owned(),
+            instance: instance.to_owned(),
         }
     }
 
-    /// Runs `work` with the executor that an attachment's record belongs to.
+    /// An executor for the chains of secondary networks.
+    fn secondary(&self) -> Executor<'a, Node> {
+        self.executor(SECONDARY, "")
+    }
+
+    /// Runs `work` with the executor that the record of a pod's attachment belongs to: the cluster network's is that of the
+    /// call that attached the pod, whatever name or configuration the plugin has by now.
     fn with_executor_of<T>(
         &self,
+        pod: &PodRecord,
         role: Role,
         work: impl FnOnce(&Executor<'_, Node>) -> Result<T>,
     ) -> Result<T> {
         match role {
-            Role::Cluster => work(self.executor),
+            Role::Cluster => work(&self.executor(&pod.scope, &pod.instance)),
             Role::Default | Role::Selected | Role::Auxiliary => work(&self.secondary()),
         }
     }
+}
+
+/// Whether an executor is no part of another meta plugin's chain: what it runs is what the runtime or a person asked for.
+fn is_outermost(scope: &str) -> bool {
+    wiring::is_meta(scope) || scope == Key::CHAIN
 }
 
 /// Where a pod is now: its namespace at the recorded path or at the one that is given, where it is still the same.

@@ -235,3 +235,96 @@ fn a_multus_file_works_unchanged_under_its_name() {
     runtime.del(&pod.attachment).unwrap();
     assert_same(&before, &node.snapshot(), &cluster.shared().catena("kindnet"));
 }
+
+#[test]
+fn a_cluster_network_that_is_a_meta_plugins_own_is_detached_too() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let inner = json!({ "type": "catena", "name": "inner", "plugins": [network("inner", "cni0", "10.1.0.0/24")] });
+    let runtime = cluster.runtime("catena", &json!({ "delegates": [inner] }));
+    let before = node.snapshot();
+    let pod = cluster.pod("web", &json!("storage"));
+    runtime.add(&pod.attachment).unwrap();
+    runtime.check(&pod.attachment).unwrap();
+    runtime.del(&pod.attachment).unwrap();
+    assert_same(&before, &node.snapshot(), &cluster.shared().catena("inner"));
+}
+
+#[test]
+fn a_pod_of_multus_is_detached_by_catena() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let delegate = network("main", "cni0", "10.1.0.0/24");
+    let keys = json!({ "delegates": [delegate] });
+    let before = node.snapshot();
+    let pod = cluster.pod("web", &json!("storage"));
+    cluster.runtime("multus", &keys).add(&pod.attachment).unwrap();
+    cluster.runtime("catena", &keys).del(&pod.attachment).unwrap();
+    assert_same(&before, &node.snapshot(), &cluster.shared().catena("main"));
+}
+
+#[test]
+fn a_pod_whose_record_is_lost_is_detached_from_all_networks() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let runtime = cluster.usual();
+    let before = node.snapshot();
+    let first = cluster.pod("first", &json!("storage,media"));
+    let second = cluster.pod("second", &json!("storage,media"));
+    let live = cluster.pod("live", &json!("storage"));
+    for pod in [&first, &second, &live] {
+        runtime.add(&pod.attachment).unwrap();
+    }
+    for pod in ["first", "second"] {
+        node.run(["sh", "-c", &format!("rm /var/lib/catena/pods/id-{pod}@*")]);
+    }
+    runtime.del(&first.attachment).unwrap();
+    runtime.gc(std::slice::from_ref(&live.attachment)).unwrap();
+    runtime.check(&live.attachment).unwrap();
+    runtime.del(&live.attachment).unwrap();
+    assert_same(&before, &node.snapshot(), &cluster.shared());
+}
+
+#[test]
+fn what_multus_has_attached_is_detached_by_its_scratch_file_or_the_configuration() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let dir = node.dir("multus");
+    let main = network("main", "cni0", "10.1.0.0/24");
+    let media = network("media", "md0", "10.3.0.0/24");
+    let runtime = cluster.runtime("multus", &json!({ "cniDir": dir, "delegates": [main.clone()] }));
+    // As Multus ran them: each by itself.
+    let run = |pod: &crate::cluster::Pod, conf: &Value, ifname: &str| {
+        let list = json!({ "cniVersion": "1.0.0", "name": conf["name"], "plugins": [conf] });
+        let attachment = pod.attachment.clone().ifname(ifname).args("");
+        let go = testnode::Runtime::new(testnode::Plugins::debian(&node), list);
+        go.add(&attachment).unwrap();
+    };
+    let base64 = |conf: &Value| {
+        let text = node.json_file("conf", conf);
+        node.run(["base64", "-w0", text.to_str().unwrap()])
+    };
+    let before = node.snapshot();
+    for scratch in [
+        format!(
+            r#"[{{"Bytes":"{}"}},{{"ifnameRequest":"net7","Bytes":"{}"}}]"#,
+            base64(&main),
+            base64(&media)
+        ),
+        String::new(),
+        "[{\"Conf".to_owned(),
+        "[]".to_owned(),
+    ] {
+        let pod = cluster.pod(&format!("web{}", scratch.len()), &json!(null));
+        run(&pod, &main, "eth0");
+        if scratch.len() > 9 {
+            run(&pod, &media, "net7");
+        }
+        node.write(dir.join(&pod.attachment.container_id), &scratch);
+        runtime.del(&pod.attachment).unwrap();
+        assert!(!dir.join(&pod.attachment.container_id).exists(), "{scratch}");
+        pod.container.delete();
+        let shared = cluster.shared().catena("main").forwarding();
+        assert_same(&before, &node.snapshot(), &shared);
+    }
+}

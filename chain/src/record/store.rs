@@ -70,6 +70,21 @@ impl Records {
         Ok(records.into_iter().filter(same).collect())
     }
 
+    /// The records of a container on all networks, in all scopes. Reads the names of all records, but only these files.
+    pub fn of_container(&self, container_id: &str) -> Result<Vec<Record>> {
+        let begin = format!("{container_id}@");
+        let mut records = Vec::new();
+        for network in names(&self.attachments_dir())? {
+            let dir = self.attachments_dir().join(network);
+            let wanted = |name: &&String| name.starts_with(&begin) || files::is_shortened(name);
+            let names = names(&dir)?;
+            let files = names.iter().filter(|name| is_record(name)).filter(wanted);
+            records.extend(files.filter_map(|name| self.tolerant(&dir.join(name))));
+        }
+        records.retain(|record| record.container_id == container_id);
+        Ok(records)
+    }
+
     /// The networks that have records, sorted.
     pub fn networks(&self) -> Result<Vec<String>> {
         let mut networks = Vec::new();

@@ -43,7 +43,8 @@ impl Pods<'_> {
         let boot = self.executor.records.dirs().boot()?;
         let lock = self.lock(request.attachment)?;
         self.clear_way(request.attachment, &boot, node)?;
-        let mut record = PodRecord::plan(request, boot);
+        let scope = (self.executor.scope.as_str(), self.executor.instance.as_str());
+        let mut record = PodRecord::plan(request, scope, boot);
         self.records
             .write(&record)
             .map_err(|error| error.context("the pod's networks could not be recorded"))?;
@@ -82,14 +83,18 @@ impl Pods<'_> {
     ) -> Result<CniResult> {
         let mut added = Vec::with_capacity(request.networks.len());
         for (network, attachment) in request.networks.iter().zip(&record.attachments) {
-            let one = self.attach(request, network, attachment, node).map_err(|error| {
-                self.tell_failure(request, network, &error);
-                error.context(format_args!("network {} ({})", network.name, network.ifname))
+            let one = self.attach(record, request, (network, attachment), node);
+            let one = one.map_err(|error| {
+                let Network { name, ifname, .. } = network;
+                self.tell_failure(request, format!("{ifname} on network {name}: {error}"));
+                error.context(format_args!("network {name} ({ifname})"))
             })?;
             added.push(one);
         }
-        self.move_defaults(record, &mut added, request.attachment.netns()?, node)?;
-        self.tell(request, &added)?;
+        let netns = request.attachment.netns()?;
+        self.move_defaults(record, &mut added, netns, node)
+            .and_then(|()| self.tell(request, &added))
+            .inspect_err(|error| self.tell_failure(request, error.to_string()))?;
         record.complete = true;
         self.records.write(record)?;
         let cluster = added.into_iter().find(|one| one.network.role == Role::Cluster);
@@ -99,9 +104,9 @@ impl Pods<'_> {
     /// Attaches the pod to one network.
     pub(super) fn attach<'n>(
         &self,
+        pod: &PodRecord,
         request: &PodRequest<'_>,
-        network: &'n Network,
-        planned: &PodAttachment,
+        (network, planned): (&'n Network, &PodAttachment),
         node: &mut Node,
     ) -> Result<Added<'n>> {
         let netns = request.attachment.netns()?;
@@ -131,13 +136,14 @@ impl Pods<'_> {
             prev_result,
             observer: None,
         };
-        let result =
-            self.with_executor_of(network.role, |executor| executor.add(&request, node)).map_err(
-                |error| match devices.remove(&network.name, container_id, &network.ifname) {
+        let result = self
+            .with_executor_of(pod, network.role, |executor| executor.add(&request, node))
+            .map_err(|error| {
+                match devices.remove(&network.name, container_id, &network.ifname) {
                     Ok(()) => error,
                     Err(left) => error.and(left),
-                },
-            )?;
+                }
+            })?;
         let device_info = devices.info(network, container_id);
         Ok(Added { network, result, device_info })
     }
@@ -176,7 +182,7 @@ impl Pods<'_> {
     fn amend(&self, pod: &PodRecord, added: &Added<'_>) -> Result<()> {
         let planned = pod.attachments.iter().find(|one| one.ifname == added.network.ifname);
         let Some(planned) = planned else { return Ok(()) };
-        self.with_executor_of(planned.role, |executor| {
+        self.with_executor_of(pod, planned.role, |executor| {
             let attachment = Attachment {
                 network: planned.network.clone(),
                 ifname: planned.ifname.clone(),
@@ -208,16 +214,9 @@ impl Pods<'_> {
         Ok(())
     }
 
-    fn tell_failure(&self, request: &PodRequest<'_>, network: &Network, error: &Error) {
+    fn tell_failure(&self, request: &PodRequest<'_>, message: String) {
         let (Some(cluster), Some(pod)) = (self.cluster, request.pod) else { return };
-        cluster.record(
-            pod,
-            PodEvent {
-                warning: true,
-                reason: "FailedAddingInterface",
-                message: format!("{} on network {}: {error}", network.ifname, network.name),
-            },
-        );
+        cluster.record(pod, PodEvent { warning: true, reason: "FailedAddingInterface", message });
     }
 
     /// Undoes what was done of an ADD, and says so in its error.

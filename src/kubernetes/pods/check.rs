@@ -28,7 +28,7 @@ impl Pods<'_> {
         let netns = netns.or(attachment.netns.as_deref());
         let mut findings = Vec::new();
         for one in &record.attachments {
-            let checked = self.with_executor_of(one.role, |executor| {
+            let checked = self.with_executor_of(&record, one.role, |executor| {
                 with_request(&record, one, netns, |request| {
                     if request.list.disable_check || !request.list.cni_version.has_check() {
                         return Ok(());

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use chain::{Attachment, Error, Result};
+use chain::{Attachment, Error, Record, Result};
 use delegates::Node;
 
-use super::{PodAttachment, PodRecord, Pods, netns_of, with_request};
+use super::{PodAttachment, PodRecord, Pods, SECONDARY, netns_of, with_request};
 use crate::kubernetes::devices::Devices;
 
 impl Pods<'_> {
@@ -16,6 +16,8 @@ impl Pods<'_> {
         let Some(mut record) = self.records.read(attachment)? else {
             // A process may have been killed before the record had its name.
             self.records.remove(attachment)?;
+            let orphans = self.executor.records.of_container(&attachment.container_id)?;
+            self.undo_orphans(orphans, node)?;
             lock.remove();
             return Ok(false);
         };
@@ -60,6 +62,37 @@ impl Pods<'_> {
         Error::join(errors).map_or(Ok(()), Err)
     }
 
+    /// Undoes those of these attachments that are secondary ones, and of no pod on record: its record is lost.
+    pub(super) fn undo_orphans(&self, attachments: Vec<Record>, node: &mut Node) -> Result<()> {
+        let mut orphans = attachments;
+        orphans.retain(|one| one.scope == SECONDARY);
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        // Listed later than they: a pod's record is there before those of its attachments.
+        let pods = self.records.list()?;
+        let executor = self.secondary();
+        let boot = executor.records.dirs().boot()?;
+        let mut errors = Vec::new();
+        for one in orphans.iter().filter(|one| !pods.iter().any(|pod| pod.has(one))) {
+            tracing::warn!(
+                container = one.container_id,
+                network = one.network,
+                ifname = one.ifname,
+                "removing an attachment whose pod has no record any more"
+            );
+            one.attachment(None, &boot)
+                .and_then(|attachment| executor.del_recorded(&attachment, None, node))
+                .map(drop)
+                .unwrap_or_else(|error| {
+                    errors.push(
+                        error.context(format_args!("network {} ({})", one.network, one.ifname)),
+                    );
+                });
+        }
+        Error::join(errors).map_or(Ok(()), Err)
+    }
+
     /// Undoes one attachment by its own record. Where a finished ADD's record is lost, its chain is run nevertheless: what
     /// it made can be named from the configuration and the kernel.
     pub(super) fn detach(
@@ -69,7 +102,7 @@ impl Pods<'_> {
         netns: Option<&Path>,
         node: &mut Node,
     ) -> Result<()> {
-        self.with_executor_of(attachment.role, |executor| {
+        self.with_executor_of(pod, attachment.role, |executor| {
             with_request(pod, attachment, netns, |request| {
                 let found = executor.del_recorded(request.attachment, None, node)?;
                 if !found && pod.complete { executor.del(request, node) } else { Ok(()) }

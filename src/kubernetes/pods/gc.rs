@@ -57,6 +57,13 @@ impl Pods<'_> {
                 );
             });
         }
+        let mut orphans = Vec::new();
+        for network in self.executor.records.networks()? {
+            orphans.extend(self.executor.records.list(&network)?);
+        }
+        orphans
+            .retain(|one| !valid.iter().any(|(container_id, _)| *container_id == one.container_id));
+        self.undo_orphans(orphans, node).unwrap_or_else(|error| errors.push(error));
         for (network, container_id, ifname) in self.records.unborn()? {
             let args = CniArgs::default();
             let pod = Attachment { network, container_id, ifname, netns: None, args };

@@ -79,15 +79,16 @@ impl Pods<'_> {
                 networks: std::slice::from_ref(network),
                 prev_result: None,
             };
-            let attached = self.attach(&request, network, &planned, node).and_then(|added| {
-                let mut added = [added];
-                let netns = attachment.netns()?;
-                let moved = self.move_defaults(&record, &mut added, netns, node);
-                moved.map(|()| {
-                    let [added] = added;
-                    added.result
-                })
-            });
+            let attached =
+                self.attach(&record, &request, (network, &planned), node).and_then(|added| {
+                    let mut added = [added];
+                    let netns = attachment.netns()?;
+                    let moved = self.move_defaults(&record, &mut added, netns, node);
+                    moved.map(|()| {
+                        let [added] = added;
+                        added.result
+                    })
+                });
             attached.map_err(|error| {
                 let netns = attachment.netns.as_deref();
                 let mut undone = record.clone();

@@ -33,6 +33,11 @@ pub struct PodRecord {
     /// The pod; absent where the runtime named none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodName>,
+    /// Who keeps the record of the cluster network's attachment ([`chain::Executor::scope`]).
+    pub scope: String,
+    /// Which of several plugins of that type ([`chain::Executor::instance`]).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
     /// `CNI_NETNS` of ADD.
     pub netns: Option<PathBuf>,
     /// Which namespace that was.
@@ -103,11 +108,13 @@ impl PodRecord {
     pub const FORMAT: u32 = 1;
 
     /// The record of a pod that is about to be attached to its networks.
-    pub fn plan(request: &PodRequest<'_>, boot: String) -> Self {
+    pub fn plan(request: &PodRequest<'_>, (scope, instance): (&str, &str), boot: String) -> Self {
         let PodRequest { attachment, pod, networks, caller, .. } = *request;
         Self {
             format: Self::FORMAT,
             network: attachment.network.clone(),
+            scope: scope.to_owned(),
+            instance: instance.to_owned(),
             container_id: attachment.container_id.clone(),
             ifname: attachment.ifname.clone(),
             pod: pod.map(|pod| PodName {
@@ -137,6 +144,15 @@ impl PodRecord {
             netns: netns.map(Path::to_owned),
             args: chain::CniArgs::parse(&self.args)?,
         })
+    }
+
+    /// Whether an attachment on record is one of the pod's.
+    pub fn has(&self, record: &chain::Record) -> bool {
+        self.container_id == record.container_id
+            && self
+                .attachments
+                .iter()
+                .any(|one| one.network == record.network && one.ifname == record.ifname)
     }
 
     /// Whether the pod lives in the namespace at `netns`: its ADD was finished in this boot and in the very namespace that
@@ -190,6 +206,11 @@ impl PodRecords {
     /// The records in these folders. They need not exist yet.
     pub fn open(dirs: &Dirs) -> Self {
         Self { dir: dirs.state.join("pods") }
+    }
+
+    /// Those of a meta plugin within another one, which keeps its own: both know the pod by the same names.
+    pub fn within(dirs: &Dirs, scope: &str) -> Self {
+        Self { dir: dirs.state.join("pods").join(scope) }
     }
 
     /// The file of a pod's record.

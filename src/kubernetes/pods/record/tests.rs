@@ -14,7 +14,7 @@ fn records() -> (TempDir, PodRecords) {
 
 fn pod(container_id: &str) -> PodRecord {
     let record = json!({
-        "format": 1, "network": "pods", "containerID": container_id, "ifname": "eth0", "netns": null, "netnsID": null,
+        "format": 1, "network": "pods", "containerID": container_id, "ifname": "eth0", "scope": "catena", "netns": null, "netnsID": null,
         "boot": "b", "args": "K8S_POD_NAME=web", "attachments": [],
     });
     serde_json::from_value(record).unwrap()
