@@ -10,6 +10,7 @@ mod health;
 mod host_mounts;
 mod hotplug;
 mod http;
+mod memory;
 mod metrics;
 mod multus;
 mod receive;
@@ -76,6 +77,7 @@ pub struct Args {
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
 pub fn run(args: &Args) -> Result<()> {
     let conf = args.conf.write_conf.then(|| NetConf::open(&args.conf)).transpose()?;
+    memory::share_heap();
     let multus = args.multus_config.as_deref().map(|path| {
         DaemonConfig::read(path)?.ok_or_else(|| {
             Error::config(format!("--multus-config {}: there is none", path.display()))

@@ -210,3 +210,35 @@ fn in_a_pod_it_works_on_the_hosts_files_and_keeps_its_account() {
     cluster.usual().check(&pod.attachment).unwrap();
     cluster.usual().del(&pod.attachment).unwrap();
 }
+
+#[test]
+fn with_the_pods_of_a_full_node_its_memory_stays_within_the_budget() {
+    const PODS_OF_A_NODE: usize = 250;
+    const BUDGET_KIB: u64 = 25 << 10;
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let daemon = daemon(&node, &cluster.kubeconfig);
+    let own = json!({ "plugins": [testnode::conf::bridge("cni0", &["10.1.0.0/16"])] });
+    let runtime = cluster.runtime("catena", &own);
+    let attached: Vec<_> =
+        (0..PODS_OF_A_NODE).map(|n| cluster.pod(&format!("p{n}"), &json!("storage"))).collect();
+    std::thread::scope(|scope| {
+        for part in attached.chunks(PODS_OF_A_NODE.div_ceil(8)) {
+            let runtime = &runtime;
+            scope.spawn(move || {
+                for pod in part {
+                    runtime.add(&pod.attachment).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(daemon.served("ADD", 0), PODS_OF_A_NODE as u64);
+    // The binary's own pages are the file's; a test's binary has many more of them than the one that is installed.
+    let own = || {
+        let status = format!("/proc/{}/status", daemon.process.pid());
+        let status = fs::read_to_string(status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    assert!(own() <= BUDGET_KIB, "{} KiB", own());
+}
