@@ -246,7 +246,7 @@ fn options_that_exclude_each_other_or_are_not_known_are_refused() {
         ),
         (
             changed(|list| list["plugins"][1] = json!({ "type": "catena" })),
-            7,
+            11,
             &["plugins", "clusterNetwork"],
         ),
     ]);
