@@ -6,6 +6,8 @@ BIN_DIR ?= /opt/cni/bin
 # What `make image` builds with, and how the image is called.
 CONTAINER_ENGINE ?= podman
 IMAGE ?= catena:$(shell sed -n '/^\[workspace.package\]/,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+# What the release binary may have, in bytes: it is everything that is installed.
+MAX_SIZE := 12000000
 # The conflist that `make demo` tries.
 CONFLIST ?= deploy/examples/full-chain.conflist
 
@@ -13,6 +15,8 @@ CONFLIST ?= deploy/examples/full-chain.conflist
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/$(HOST)/release/catena
+# Static, and at a fixed address as Go's plugins are, so that no page is relocated at the start of each process.
+RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env)
 ifneq ($(SUDO),)
 # Tests make namespaces: cargo builds as the user, and has each test binary run as root.
@@ -32,6 +36,7 @@ test: packages kubernetes nextest lint ## Everything that must hold: rustfmt, cl
 	$(CARGO) nextest run --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
 	$(MAKE) kills
+	$(MAKE) size
 
 test-kubernetes: packages kubernetes nextest ## The tests beside a real Kubernetes alone (needs root)
 	$(CARGO) nextest run --locked --test kubernetes
@@ -50,12 +55,18 @@ lint: ## rustfmt and clippy, warnings denied
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
 
 build: ## The release binary, static: target/<host>/release/catena
-	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --locked --release --target $(HOST)
+	RUSTFLAGS='$(RELEASE_FLAGS)' $(CARGO) build --locked --release --target $(HOST)
 	@echo 'Built $(BINARY)'
 
 image: build ## The container image that deploy/ names, of the release binary alone
 	mkdir -p '$(TARGET_DIR)/image' && cp '$(BINARY)' '$(TARGET_DIR)/image/catena'
 	$(CONTAINER_ENGINE) build --file deploy/Containerfile --tag '$(IMAGE)' '$(TARGET_DIR)/image'
+
+size: build ## See that the release binary has at most 12 MB
+	@size=$$(stat --format %s '$(BINARY)'); echo "$(BINARY) has $$size bytes"; \
+	if [ $$size -gt $(MAX_SIZE) ]; then \
+		echo 'That is more than $(MAX_SIZE): see "What is linked" in ARCHITECTURE.md' >&2; exit 1; \
+	fi
 
 install: build ## Put the binary and the plugins' names into BIN_DIR (/opt/cni/bin)
 	$(SUDO) $(BINARY) install --bin-dir '$(BIN_DIR)'
