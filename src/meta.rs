@@ -52,6 +52,10 @@ impl Plugin<Node> for Meta {
         self.0
     }
 
+    fn runs_chains(&self) -> bool {
+        true
+    }
+
     fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
         self.with_verbs(call.conf, call.runner, node, |verbs, node| {
             with_target(call, |target| verbs.add(target, node))

@@ -12,6 +12,7 @@ mod tests;
 use serde_json::{Map, Value};
 
 pub use self::{
+    del::Undoing,
     repair::{Condition, Repaired},
     step::{Observer, Step, StepKind},
 };

@@ -31,7 +31,7 @@ pub use conf::{IpamConf, PluginConf};
 pub use conflist::ConfList;
 pub use dirs::Dirs;
 pub use error::{Code, Error, Result};
-pub use executor::{Condition, Executor, Observer, Repaired, Request, Step, StepKind};
+pub use executor::{Condition, Executor, Observer, Repaired, Request, Step, StepKind, Undoing};
 pub use foreign::Limits;
 pub use invocation::{Environment, Stdin};
 pub use names::{check_container_id, check_ifname, check_network_name, check_plugin_type};

@@ -15,6 +15,11 @@ pub trait Plugin<N>: Send + Sync {
         Version::V0_1_0
     }
 
+    /// Whether it runs chains of its own.
+    fn runs_chains(&self) -> bool {
+        false
+    }
+
     /// ADD: attaches the container, or adds to what the chain did before; the result passes on `prev_result`.
     fn add(&self, call: &Call<'_, N>, node: &mut N) -> Result<CniResult>;
 

@@ -75,6 +75,12 @@ impl<'a, N: Node> Runner<'a, N> {
         self.built_in(delegate).is_none()
     }
 
+    /// Whether nothing of other delegates may be put off while this one runs: it is foreign, or runs chains of its own, at
+    /// whose end is done or forgotten what is put off.
+    pub fn is_on_its_own(&self, delegate: Delegate<'_>) -> bool {
+        self.built_in(delegate).is_none_or(|plugin| plugin.runs_chains())
+    }
+
     /// Whether a delegate can be run at all: it speaks the version, or there is an executable.
     pub fn require_runnable(&self, delegate: Delegate<'_>) -> Result<()> {
         let runnable = match self.built_in(delegate) {

@@ -4,6 +4,7 @@ mod cluster_network;
 mod default_routes;
 mod interfaces;
 mod isolation;
+mod remembered;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -13,8 +14,8 @@ use std::net::IpAddr;
 use chain::{Attachment, CniArgs, ConfList, Error, Result};
 use serde_json::{Map, Value};
 
-use self::interfaces::Interface;
 pub use self::{cluster_network::cluster, isolation::permit};
+use self::{interfaces::Interface, remembered::Remembered};
 use super::{
     cluster::{Cluster, Pod, PodEvent, PodId},
     conf::Conf,
@@ -88,6 +89,8 @@ pub fn resolve(
     attachment: &Attachment,
     capability_args: &Map<String, Value>,
 ) -> Result<Vec<Network>> {
+    let cluster = cluster.map(Remembered::new);
+    let cluster = cluster.as_ref().map(|cluster| cluster as &dyn Cluster);
     let mut wanted = vec![first(conf, pod, cluster)?];
     let namespace = match pod {
         Some(pod) => Some(pod.namespace.clone()),

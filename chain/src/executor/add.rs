@@ -62,7 +62,7 @@ impl<N: Node> Executor<'_, N> {
         }
         tracing::info!(attachment = %request.attachment, "removing what an earlier attachment left");
         record.take_begun();
-        self.undo(&mut record, None, boot, request.observer, node)
+        self.undo(record, None, boot, request.observer, node)
             .map(drop)
             .map_err(|error| error.context("what an earlier attachment left could not be removed"))
     }
@@ -152,7 +152,7 @@ impl<N: Node> Executor<'_, N> {
     fn roll_back(
         &self,
         error: Error,
-        mut record: Record,
+        record: Record,
         lock: Lock,
         request: &Request<'_>,
         node: &mut N,
@@ -160,7 +160,8 @@ impl<N: Node> Executor<'_, N> {
         node.discard();
         let netns = request.attachment.netns.as_deref();
         let boot = record.boot.clone();
-        match self.undo(&mut record, netns, &boot, request.observer, node) {
+        let path = self.records.path(&record.key());
+        match self.undo(record, netns, &boot, request.observer, node) {
             Ok(undone) => {
                 lock.remove();
                 if undone.is_empty() {
@@ -171,7 +172,7 @@ impl<N: Node> Executor<'_, N> {
             Err(undo) => error.and(format_args!(
                 "rolling back was not complete: {undo}; what is left is recorded in {}, and the next DEL or GC \
                  removes it",
-                self.records.path(&record.key()).display()
+                path.display()
             )),
         }
     }

@@ -67,7 +67,7 @@ impl<N: Node> Executor<'_, N> {
                 // It may have been removed since it was listed.
                 if let Some(mut record) = self.records.read(&key)? {
                     record.take_begun();
-                    self.undo(&mut record, None, &boot, observer, node)?;
+                    self.undo(record, None, &boot, observer, node)?;
                 }
                 lock.remove();
                 Ok(())
@@ -114,11 +114,10 @@ impl<N: Node> Executor<'_, N> {
         let mut put_off = false;
         for (index, conf) in confs.iter().enumerate() {
             let delegate = Delegate::of(conf);
-            let foreign = self.runner.is_foreign(delegate);
-            if foreign && mem::take(&mut put_off) {
+            if self.runner.is_on_its_own(delegate) && mem::take(&mut put_off) {
                 self.flush(observer, Verb::Gc, node).unwrap_or_else(|error| errors.push(error));
             }
-            put_off |= !foreign;
+            put_off |= !self.runner.is_foreign(delegate);
             let collected =
                 self.step(observer, delegate, Verb::Gc, || self.runner.gc(delegate, valid, node));
             collected.unwrap_or_else(|error| errors.push(position(error, index, confs.len())));

@@ -4,6 +4,7 @@ mod fakes;
 mod foreign;
 mod instances;
 mod repair;
+mod together;
 mod transaction;
 mod verbs;
 

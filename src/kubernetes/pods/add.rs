@@ -89,6 +89,10 @@ impl Pods<'_> {
                 self.tell_failure(request, format!("{ifname} on network {name}: {error}"));
                 error.context(format_args!("network {name} ({ifname})"))
             })?;
+            // While the next network is at work, or the status is written.
+            if let (Some(cluster), Some(pod)) = (self.cluster, request.pod) {
+                cluster.record(pod, added_event(&one));
+            }
             added.push(one);
         }
         let netns = request.attachment.netns()?;
@@ -192,7 +196,7 @@ impl Pods<'_> {
         })
     }
 
-    /// Writes the pod's status, and records what was added.
+    /// Writes the pod's status.
     fn tell(&self, request: &PodRequest<'_>, added: &[Added<'_>]) -> Result<()> {
         let (Some(cluster), Some(pod)) = (self.cluster, request.pod) else { return Ok(()) };
         let attached: Vec<_> = added
@@ -207,11 +211,7 @@ impl Pods<'_> {
             .collect();
         cluster.publish_status(pod, &status::of(&attached)).map_err(|error| {
             error.context(format_args!("network-status of pod {}/{}", pod.namespace, pod.name))
-        })?;
-        for one in added {
-            cluster.record(pod, added_event(one));
-        }
-        Ok(())
+        })
     }
 
     fn tell_failure(&self, request: &PodRequest<'_>, message: String) {

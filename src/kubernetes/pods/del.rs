@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use chain::{Attachment, Error, Record, Result};
+use chain::{Attachment, Error, Record, Result, Undoing};
 use delegates::Node;
 
 use super::{PodAttachment, PodRecord, Pods, SECONDARY, netns_of, with_request};
@@ -37,10 +37,20 @@ impl Pods<'_> {
         node: &mut Node,
     ) -> Result<()> {
         let netns = netns_of(record, given, boot).map(Path::to_owned);
+        // The links of all networks are deleted together, at the end.
+        let mut begun = Vec::new();
+        let mut outcomes = Vec::new();
+        for attachment in record.attachments.iter().rev() {
+            let before = begun.len();
+            let outcome = self.begin_detach(record, attachment, netns.as_deref(), &mut begun, node);
+            outcomes.push((attachment, outcome, begun.len() - before));
+        }
+        let mut finished = self.executor.finish_del(begun, None, node).into_iter();
         let mut left = Vec::new();
         let mut errors = Vec::new();
-        for attachment in record.attachments.iter().rev() {
-            if let Err(error) = self.detach(record, attachment, netns.as_deref(), node) {
+        for (attachment, outcome, count) in outcomes {
+            let outcome = all_of(outcome, finished.by_ref().take(count));
+            if let Err(error) = outcome.and_then(|()| release_device(record, attachment)) {
                 errors.push(
                     error.context(format_args!(
                         "network {} ({})",
@@ -93,8 +103,7 @@ impl Pods<'_> {
         Error::join(errors).map_or(Ok(()), Err)
     }
 
-    /// Undoes one attachment by its own record. Where a finished ADD's record is lost, its chain is run nevertheless: what
-    /// it made can be named from the configuration and the kernel.
+    /// Undoes one attachment.
     pub(super) fn detach(
         &self,
         pod: &PodRecord,
@@ -102,12 +111,40 @@ impl Pods<'_> {
         netns: Option<&Path>,
         node: &mut Node,
     ) -> Result<()> {
+        let mut begun = Vec::new();
+        let outcome = self.begin_detach(pod, attachment, netns, &mut begun, node);
+        all_of(outcome, self.executor.finish_del(begun, None, node))?;
+        release_device(pod, attachment)
+    }
+
+    /// Undoes one attachment by its own record, but for what is put off ([`Executor::finish_del`]). Where a finished ADD's
+    /// record is lost, its chain is run nevertheless: what it made can be named from the configuration and the kernel.
+    fn begin_detach(
+        &self,
+        pod: &PodRecord,
+        attachment: &PodAttachment,
+        netns: Option<&Path>,
+        begun: &mut Vec<Undoing>,
+        node: &mut Node,
+    ) -> Result<()> {
         self.with_executor_of(pod, attachment.role, |executor| {
             with_request(pod, attachment, netns, |request| {
-                let found = executor.del_recorded(request.attachment, None, node)?;
+                let found = executor.begin_del(request.attachment, None, begun, node)?;
                 if !found && pod.complete { executor.del(request, node) } else { Ok(()) }
             })
-        })?;
-        Devices::default().remove(&attachment.name, &pod.container_id, &attachment.ifname)
+        })
     }
+}
+
+/// What both parts of a DEL have come to.
+fn all_of(
+    begun: Result<()>,
+    finished: impl IntoIterator<Item = Result<Vec<String>>>,
+) -> Result<()> {
+    let all = [begun].into_iter().chain(finished.into_iter().map(|one| one.map(drop)));
+    Error::join(all.filter_map(Result::err).collect()).map_or(Ok(()), Err)
+}
+
+fn release_device(pod: &PodRecord, attachment: &PodAttachment) -> Result<()> {
+    Devices::default().remove(&attachment.name, &pod.container_id, &attachment.ifname)
 }

@@ -13,6 +13,8 @@ pub struct World {
     pub flushed: usize,
     /// What was called, as `VERB type history`.
     pub log: Vec<String>,
+    /// How many flushes had something to do.
+    pub flushes: usize,
     /// The plugins of type `stubborn` cannot be deleted.
     pub stubborn: bool,
     /// Flushes fail.
@@ -26,6 +28,7 @@ impl Node for World {
         if self.no_flush {
             return Err(Error::internal("the transaction was refused"));
         }
+        self.flushes += usize::from(!self.put_off.is_empty());
         for (make, name) in std::mem::take(&mut self.put_off) {
             if make {
                 self.flushed += 1;
@@ -54,6 +57,7 @@ pub const FAKES: &[&dyn Plugin<World>] = &[
     &Fake("panics"),
     &Fake("modern"),
     &Fake("forgets"),
+    &Fake("within"),
 ];
 
 impl Plugin<World> for Fake {
@@ -63,6 +67,10 @@ impl Plugin<World> for Fake {
 
     fn oldest_version(&self) -> crate::Version {
         if self.0 == "modern" { crate::Version::LATEST } else { crate::Version::V0_1_0 }
+    }
+
+    fn runs_chains(&self) -> bool {
+        self.0 == "within"
     }
 
     fn add(&self, call: &Call<'_, World>, world: &mut World) -> Result<CniResult> {
@@ -92,6 +100,10 @@ impl Plugin<World> for Fake {
         world.prev_names = interfaces.iter().map(|interface| interface.name.clone()).collect();
         if self.0 == "stubborn" && world.stubborn {
             return Err(Error::internal("device is busy"));
+        }
+        if self.0 == "within" {
+            // As the end of a chain of its own.
+            world.flush().inspect_err(|_| world.discard())?;
         }
         let name = format!("{} {}", self.0, call.attachment);
         if self.0 == "ports" {

@@ -227,3 +227,10 @@ fn a_pod_that_asks_where_no_cluster_is_known_is_told() {
     );
     assert!(resolved.unwrap_err().msg.contains("set kubeconfig"));
 }
+
+#[test]
+fn a_definition_is_asked_for_once_however_many_elements_name_it() {
+    let fake = three().asks("a,a@eth7,shop/c,web/a");
+    assert_eq!(fake.resolve().unwrap().len(), 5);
+    assert_eq!(fake.asked(), ["web/a", "shop/c"]);
+}

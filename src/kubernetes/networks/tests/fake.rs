@@ -23,6 +23,7 @@ use crate::kubernetes::{
 /// A node and a cluster, both made up.
 pub struct Fake {
     definitions: BTreeMap<String, Definition>,
+    asked: Mutex<Vec<String>>,
     events: Mutex<Vec<PodEvent>>,
     /// Whether the API answers.
     pub answers: AtomicBool,
@@ -40,6 +41,7 @@ impl Fake {
         let dir = tempfile::tempdir().unwrap();
         Self {
             definitions: BTreeMap::new(),
+            asked: Mutex::default(),
             events: Mutex::default(),
             answers: true.into(),
             conf: json!({ "plugins": [{ "type": "bridge" }], "confDir": dir.path() }),
@@ -157,6 +159,11 @@ impl Fake {
         }
     }
 
+    /// The definitions that the API was asked for, in order.
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
     /// What was recorded on the pod.
     pub fn events(&self) -> Vec<PodEvent> {
         self.events.lock().unwrap().clone()
@@ -197,7 +204,9 @@ impl Cluster for Fake {
         if !self.answers.load(Ordering::Relaxed) {
             return Err(Error::new(Code::TryAgain, "the API does not answer"));
         }
-        Ok(self.definitions.get(&format!("{namespace}/{name}")).cloned())
+        let name = format!("{namespace}/{name}");
+        self.asked.lock().unwrap().push(name.clone());
+        Ok(self.definitions.get(&name).cloned())
     }
 
     fn publish_status(&self, _: &Pod, _: &str) -> Result<()> {
