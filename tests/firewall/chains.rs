@@ -1,9 +1,13 @@
 //! The rule in the chains of others: where it stands, what stands before it, and what becomes of it.
 
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
-use serde_json::json;
-use testnode::{PluginOutput, Shared, assert_same, until};
+use serde_json::{Value, json};
+use testnode::{Container, PluginOutput, Shared, assert_same, until};
 
 use crate::filters::{docker, load};
 use crate::{
@@ -41,27 +45,86 @@ fn what_the_administrator_drops_is_dropped() {
     }
 }
 
-/// Also of old iptables, where nobody but its tools keeps them apart.
 #[test]
 fn many_at_once_put_the_rules_in_once() {
-    for (filter, tools) in
-        [(Filter::Docker, TOOLS), (Filter::Legacy, ["iptables-legacy", "ip6tables-legacy"])]
+    let (node, _running, _outside, _page) = filtered(Filter::Docker);
+    let list = on_a_bridge(1, &[firewall(&json!({}))]);
+    let containers: Vec<_> = (0..6).map(|n| node.container(&format!("c{n}"))).collect();
+    add_at_once(&node, &list, &containers);
+    assert_put_in_once(&node, TOOLS);
+}
+
+/// Two processes see that the rules are missing before either puts them in. The chains are there: the tools would refuse to make one
+/// a second time, and so tell them apart.
+#[test]
+fn of_two_that_miss_the_rules_in_old_iptables_one_puts_them_in() {
+    let (node, _running, _outside, _page) = filtered(Filter::Legacy);
+    let list = on_a_bridge(1, &[firewall(&json!({}))]);
+    for (tool, chain) in ["iptables-legacy", "ip6tables-legacy"]
+        .into_iter()
+        .flat_map(|tool| [(tool, "CNI-FORWARD"), (tool, "CNI-ADMIN")])
     {
-        let (node, _running, _outside, _page) = filtered(filter);
-        let list = on_a_bridge(1, &[firewall(&json!({}))]);
-        let containers: Vec<_> = (0..6).map(|n| node.container(&format!("c{n}"))).collect();
-        std::thread::scope(|scope| {
-            for container in &containers {
-                scope.spawn(|| catena(&node, None).add(&list, container));
-            }
-        });
-        for tool in tools {
-            let rules = node.run([tool, "-S"]);
-            for rule in
-                ["-A FORWARD -m comment", "-A CNI-FORWARD -m comment", "-A CNI-FORWARD -m mark"]
-            {
-                assert_eq!(rules.matches(rule).count(), 1, "{rule}: {rules}");
-            }
+        node.run([tool, "-N", chain]);
+    }
+    let notes = slow_tools(&node);
+    add_at_once(&node, &list, &["c1", "c2"].map(|name| node.container(name)));
+    assert_put_in_once(&node, ["iptables-legacy", "ip6tables-legacy"]);
+    for tool in TOOLS {
+        assert!(notes.join(format!("{tool}.restored")).exists(), "{tool} was not waited with");
+    }
+}
+
+/// Has the tools of old iptables, as Catena finds them, put nothing in before another process has seen what is missing as well,
+/// and wants to put it in, too, or waits for the lock to do so. Returns where they note what they did.
+fn slow_tools(node: &Node) -> PathBuf {
+    let notes = node.dir("old-iptables");
+    let bin = "/usr/local/sbin";
+    // In this node's own mount namespace.
+    node.run(["mount", "-t", "tmpfs", "tmpfs", bin]);
+    for tool in TOOLS {
+        let note = notes.join(tool).display().to_string();
+        let path = "PATH=/usr/sbin:/sbin:/usr/bin:/bin; export PATH";
+        let save = format!("{tool}-legacy-save \"$@\" || exit; : > {note}.saw.$PPID");
+        let restore = format!(
+            ": > {note}.about.$PPID\n\
+             met() {{\n\
+               for saw in {note}.saw.*; do\n\
+                 other=${{saw##*.}}\n\
+                 [ $other = $PPID ] && continue\n\
+                 [ -e {note}.about.$other ] && return\n\
+                 grep -q -- \"-> FLOCK .* $other \" /proc/locks && return\n\
+               done\n\
+               return 1\n\
+             }}\n\
+             turns=0\n\
+             until met; do turns=$((turns + 1)); [ $turns -lt 3000 ] || exit 9; sleep 0.01; done\n\
+             {tool}-legacy-restore \"$@\" || exit\n\
+             : > {note}.restored"
+        );
+        for (end, body) in [("save", save), ("restore", restore)] {
+            let script = format!("#!/bin/sh\n{path}\n{body}\n");
+            let file = Path::new(bin).join(format!("{tool}-legacy-{end}"));
+            node.write(&file, &script);
+            node.run(["chmod", "755", file.to_str().unwrap()]);
+        }
+    }
+    notes
+}
+
+fn add_at_once(node: &Node, list: &Value, containers: &[Container]) {
+    thread::scope(|scope| {
+        for container in containers {
+            scope.spawn(|| catena(node, None).add(list, container));
+        }
+    });
+}
+
+fn assert_put_in_once(node: &Node, tools: [&str; 2]) {
+    for tool in tools {
+        let rules = node.run([tool, "-S"]);
+        for rule in ["-A FORWARD -m comment", "-A CNI-FORWARD -m comment", "-A CNI-FORWARD -m mark"]
+        {
+            assert_eq!(rules.matches(rule).count(), 1, "{rule}: {rules}");
         }
     }
 }
