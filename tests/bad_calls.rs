@@ -30,7 +30,19 @@ fn container_ids_and_interface_names_that_could_be_paths_are_refused() {
         ("CNI_CONTAINERID", &["../c1", "a/b", ".", "-c", "c 1", "c1\n", "é", "a;b"][..]),
         (
             "CNI_IFNAME",
-            &["../eth0", "a/b", ".", "..", "sixteen-bytes-xx", "eth 0", "eth:0", "e\tth0"],
+            &[
+                "../eth0",
+                "a/b",
+                ".",
+                "..",
+                "sixteen-bytes-xx",
+                "eth 0",
+                "eth:0",
+                "e\tth0",
+                "eth%d",
+                "eth%",
+                "ethà",
+            ],
         ),
     ] {
         for value in values {

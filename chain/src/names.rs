@@ -32,7 +32,8 @@ pub fn check_network_name(name: &str) -> Result<()> {
     )))
 }
 
-/// Checks the name of an interface (`CNI_IFNAME`): what the kernel's `dev_valid_name` takes.
+/// Checks the name of an interface (`CNI_IFNAME`): what the kernel's `dev_valid_name` takes, and takes as it stands. One with
+/// `%` is a pattern, from which the kernel makes a name of its own (`net%d`: `net0`).
 pub fn check_ifname(name: &str) -> Result<()> {
     let wrong = if name.is_empty() {
         "is empty"
@@ -42,6 +43,11 @@ pub fn check_ifname(name: &str) -> Result<()> {
         "is not a name"
     } else if name.chars().any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) {
         "holds '/', ':', white space or a control character"
+    } else if name.contains('%') {
+        "holds '%', which the kernel makes a number of"
+    } else if name.as_bytes().contains(&0xa0) {
+        // It reads names by bytes, in Latin-1: "à" ends in its non-breaking space.
+        "holds a character that the kernel takes for white space"
     } else {
         return Ok(());
     };
