@@ -79,8 +79,7 @@ pub fn follow(settings: &Settings) {
 /// Logs as these settings say from here on. A log that cannot be written is no reason to fail.
 pub fn apply(settings: &Settings) {
     let file = settings.file.as_ref();
-    let file =
-        file.map(|path| LogFile::open(path, settings.rotation.unwrap_or_default())).transpose();
+    let file = file.map(|path| LogFile::open(path, settings.rotation)).transpose();
     let (file, failed) = match file {
         Ok(file) => (file, None),
         Err(error) => (None, Some(error)),
@@ -96,6 +95,9 @@ pub fn apply(settings: &Settings) {
     }
     if let (Some(error), Some(path)) = (failed, &settings.file) {
         tracing::warn!("logFile {}: {error}; the log goes to standard error", path.display());
+    }
+    for wrong in &settings.wrong {
+        tracing::warn!("{wrong}");
     }
     if let (Some(None), Some(level)) = (level, &settings.level) {
         tracing::warn!("logLevel {level:?} is unknown; use panic, error, verbose or debug");

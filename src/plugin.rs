@@ -19,6 +19,7 @@ use crate::{
     handover,
     kubernetes::{
         cluster::Cluster,
+        conf,
         verbs::{self, Target, Verbs},
     },
     logging, multus_shim, output, wiring,
@@ -38,11 +39,18 @@ pub fn run(kind: &'static str) -> ExitCode {
     logging::init_plugin();
     let read = Invocation::read(kind, &command, |name| env::var_os(name), read_stdin);
     let read = read.and_then(multus_shim::complete);
-    let served = match read {
-        Ok(invocation) if wiring::is_meta(kind) => handover::serve(&invocation),
+    let served = match &read {
+        Ok(invocation) if wiring::is_meta(kind) => handover::serve(invocation),
         Ok(invocation) => invocation.serve(None),
-        Err(error) => Served::failed(&error, Version::LATEST),
+        Err(error) => Served::failed(error, Version::LATEST),
     };
+    if let (false, Ok(invocation)) = (served.ok, &read) {
+        invocation.log_failure(&served);
+    }
+    print(&served)
+}
+
+fn print(served: &Served) -> ExitCode {
     if let Err(error) = output::print_text(&served.stdout) {
         tracing::error!("standard output: {error}");
         return ExitCode::FAILURE;
@@ -94,6 +102,23 @@ impl Invocation {
             verb => Environment::read(verb, get)?,
         };
         Ok(Self { kind, verb, environment, stdin: stdin()? })
+    }
+
+    /// Writes a failed call of the meta plugin to its log, which Multus's users look for the reason in. Who did the call, this
+    /// process or the daemon, makes no difference.
+    fn log_failure(&self, served: &Served) {
+        if !wiring::is_meta(self.kind) {
+            return;
+        }
+        // A configuration that is otherwise wrong may well say where the log is.
+        if let Ok(Value::Object(raw)) = serde_json::from_slice(&self.stdin) {
+            logging::follow(&logging::Settings::of(&conf::known_keys(&raw)));
+        }
+        let error = serde_json::from_str::<Value>(&served.stdout).unwrap_or_default();
+        let part = |key: &str| error[key].as_str().filter(|text| !text.is_empty());
+        let texts: Vec<_> = ["msg", "details"].into_iter().filter_map(part).collect();
+        let Environment { container_id, ifname, .. } = &self.environment;
+        tracing::error!(container_id, ifname, "{} failed: {}", self.verb, texts.join("; "));
     }
 
     /// Does what the call says. A panic is the call's failure, not the process's end.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use testnode::{Attachment, Call, Node, PluginOutput, Plugins, Scripts, links};
+use testnode::{Attachment, Call, Node, NodeDaemon, PluginOutput, Plugins, Scripts, links};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 
@@ -84,5 +84,82 @@ fn a_log_that_cannot_be_written_is_told_on_stderr_and_stops_nothing() {
     for output in run(&node, "multus", &keys) {
         assert!(output.stderr.contains("Is a directory"), "{}", output.stderr);
         assert!(output.json.is_none_or(|json| json["code"].is_null()));
+    }
+}
+
+#[test]
+fn a_failed_call_stands_in_the_file_with_its_reason() {
+    let node = Node::new();
+    let file = folder(&node).join("multus.log");
+    let plugins = Plugins::new(&node, [links(&node, CATENA, &["multus"])]);
+    let c1 = node.container("c1");
+    let attachment = Attachment::new(&c1);
+    let call = |verb: &str, keys: &Value| {
+        let _ = fs::remove_file(&file);
+        let mut conf = json!({
+            "cniVersion": "1.1.0", "name": "web", "type": "multus", "logFile": file,
+            "logToStderr": false,
+        });
+        conf.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        plugins.call("multus", &Call::of(verb, &attachment), &conf.to_string())
+    };
+    let check = |keys: &Value, texts: &[&str]| {
+        for verb in ["ADD", "CHECK", "GC", "STATUS"] {
+            let output = call(verb, keys);
+            assert_eq!(output.stderr, "");
+            let text = text(&file);
+            let failed = format!("{verb} failed: ");
+            for part in [&failed, "ERROR"].into_iter().chain(texts.iter().copied()) {
+                assert!(text.contains(part), "{part} is missing in {text}\n{output}");
+            }
+            assert!(text.contains(&output.error_text()), "{text}\n{output}");
+            assert_eq!(text.matches(&failed).count(), 1, "{text}");
+        }
+    };
+    let delegates = json!({ "delegates": [{ "cniVersion": "1.1.0", "type": "absent" }] });
+    check(&delegates, &["absent"]);
+    // A configuration that cannot be read otherwise.
+    check(&json!({ "clusterNetwork": 1 }), &["clusterNetwork"]);
+    // Nothing is missing where nothing failed.
+    call("DEL", &json!({ "delegates": [{ "type": "loopback" }] })).success();
+    assert!(!fs::read_to_string(&file).unwrap_or_default().contains("failed"));
+    let _daemon = NodeDaemon::start(&node, CATENA, &[]);
+    check(&delegates, &["absent"]);
+}
+
+#[test]
+fn logging_keys_that_are_none_are_told_and_stop_nothing() {
+    let node = Node::new();
+    let file = folder(&node).join("multus.log");
+    for (keys, told) in [
+        (json!({ "logOptions": { "maxSize": -1 } }), "logOptions.maxSize -1"),
+        (json!({ "logOptions": { "maxAge": "long" } }), "logOptions.maxAge \"long\""),
+        (json!({ "logOptions": 5 }), "logOptions 5"),
+        (json!({ "logLevel": 5 }), "logLevel 5"),
+        (json!({ "logToStderr": "no" }), "logToStderr \"no\""),
+    ] {
+        let _ = fs::remove_file(&file);
+        let mut all = json!({ "logFile": file });
+        all.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        for output in run(&node, "multus", &all) {
+            output.success();
+        }
+        assert_eq!(text(&file).matches(told).count(), 2, "{told} is missing in {}", text(&file));
+    }
+    for output in run(&node, "multus", &json!({ "logFile": ["a"] })) {
+        assert!(output.stderr.contains("logFile [\"a\"]"), "{output}");
+        output.success();
+    }
+}
+
+/// Opening a pipe for writing waits for a reader.
+#[test]
+fn a_pipe_that_nobody_reads_holds_nobody() {
+    let node = Node::new();
+    let pipe = folder(&node).join("pipe");
+    node.run(["mkfifo", pipe.to_str().unwrap()]);
+    for output in run(&node, "multus", &json!({ "logFile": pipe })) {
+        assert!(output.stderr.contains("the log goes to standard error"), "{output}");
+        output.success();
     }
 }

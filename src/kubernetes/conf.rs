@@ -132,17 +132,7 @@ impl Conf {
     ///
     /// Errors (6): a key has the wrong type.
     pub fn of(kind: &str, conf: &PluginConf) -> Result<Self> {
-        let mut written = PluginConf { raw: Map::new(), ..conf.clone() };
-        for (key, value) in &conf.raw {
-            let known = KEYS.iter().find(|known| known.eq_ignore_ascii_case(key));
-            let known = match known {
-                _ if value.is_null() || value.as_str() == Some("") => continue,
-                Some(known) => known,
-                None if key.eq_ignore_ascii_case("multusMasterCNI") => "masterPlugin",
-                None => continue,
-            };
-            written.raw.insert(known.to_owned(), value.clone());
-        }
+        let mut written = PluginConf { raw: known_keys(&conf.raw), ..conf.clone() };
         let raw = &mut written.raw;
         if kind == CATENA {
             let dir = raw.entry("confDir").or_insert_with(|| NET_DIR.into()).clone();
@@ -158,7 +148,8 @@ impl Conf {
         if own.system_namespaces.is_empty() {
             own.system_namespaces.push(kube_system());
         }
-        Ok(Self { log: written.decode()?, cni_version: conf.cni_version, list_keys, ..own })
+        let log = logging::Settings::of(&written.raw);
+        Ok(Self { log, cni_version: conf.cni_version, list_keys, ..own })
     }
 
     /// Where plugins are looked for: in `binDir`, then in `CNI_PATH`.
@@ -166,6 +157,17 @@ impl Conf {
         let rest = cni_path.iter().filter(|dir| Some(*dir) != self.bin_dir.as_ref());
         self.bin_dir.iter().chain(rest).cloned().collect()
     }
+}
+
+/// The keys of a meta plugin's configuration, as they are written here, without those that say nothing.
+pub fn known_keys(raw: &Map<String, Value>) -> Map<String, Value> {
+    let says = |value: &Value| !value.is_null() && value.as_str() != Some("");
+    let known = |key: &str| match KEYS.iter().find(|known| known.eq_ignore_ascii_case(key)) {
+        None if key.eq_ignore_ascii_case("multusMasterCNI") => Some("masterPlugin"),
+        known => known.copied(),
+    };
+    let said = raw.iter().filter(|(_, value)| says(value));
+    said.filter_map(|(key, value)| Some((known(key)?.to_owned(), value.clone()))).collect()
 }
 
 /// What a configuration has that says none.

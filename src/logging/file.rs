@@ -12,7 +12,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use super::Rotation;
 
@@ -147,7 +147,10 @@ impl Write for LogFile {
 }
 
 fn append(path: &Path) -> io::Result<File> {
-    let open = || OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+    // A pipe that nobody reads is an error: waiting for a reader would hold the call.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let open =
+        || OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags).open(path);
     match open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             path.parent().map_or(Ok(()), fs::create_dir_all)?;
