@@ -28,11 +28,14 @@ use std::{
 fn main() -> ExitCode {
     let name = env::args_os().next().map(PathBuf::from);
     let name = name.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+    let is_call = env::var_os("CNI_COMMAND").is_some() && env::args_os().len() == 1;
     match name.and_then(wiring::builtin_kind) {
         Some(kind) if kind != meta::KIND => plugin::run(kind),
-        _ if env::var_os("CNI_COMMAND").is_some() && env::args_os().len() == 1 => {
+        // Under any name of its own, as of a copy of some version.
+        _ if is_call && name.is_none_or(|name| name.starts_with(meta::KIND)) => {
             plugin::run(meta::KIND)
         }
+        _ if is_call => plugin::refuse(name.unwrap_or_default()),
         _ => cli::run(),
     }
 }

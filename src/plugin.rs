@@ -50,6 +50,17 @@ pub fn run(kind: &'static str) -> ExitCode {
     print(&served)
 }
 
+/// Refuses a call under a name that is no plugin's: whoever copied or linked the binary meant another one.
+pub fn refuse(name: &str) -> ExitCode {
+    let error = Error::config(format!(
+        "this is catena, called as {name:?}, and it is no plugin of that name: link it as one of {}",
+        wiring::builtin_kinds().join(", ")
+    ));
+    let stdin = read_stdin().unwrap_or_default();
+    let version = version_of(&stdin).unwrap_or(Version::LATEST);
+    print(&Served::failed(&error, version))
+}
+
 fn print(served: &Served) -> ExitCode {
     if let Err(error) = output::print_text(&served.stdout) {
         tracing::error!("standard output: {error}");

@@ -197,3 +197,32 @@ fn a_file_with_broken_json_is_told_with_line_and_column() {
         }
     }
 }
+
+#[test]
+fn a_name_that_is_no_plugins_is_refused_and_one_of_catenas_own_is_not() {
+    let node = Node::new();
+    let own = ["catena", "catena-1.2"];
+    let plugins = Plugins::new(&node, [links(&node, CATENA, &["brigde", own[0], own[1]])]);
+    let c1 = node.container("c1");
+    let before = node.snapshot();
+    let conf = json!({
+        "cniVersion": "0.4.0", "name": "web", "type": "catena", "plugins": [bridge("cni0", &DUAL)],
+    });
+    for verb in ["ADD", "DEL", "VERSION"] {
+        let call = Call::of(verb, &Attachment::new(&c1));
+        let output = plugins.call("brigde", &call, &conf.to_string());
+        assert_eq!(output.error_code(), 7, "{output}");
+        assert_eq!(output.json.as_ref().unwrap()["cniVersion"], "0.4.0");
+        for part in ["\"brigde\"", "bridge, ", "catena"] {
+            assert!(output.error_text().contains(part), "{part} is missing in {output}");
+        }
+    }
+    assert_same(&before, &node.snapshot(), &Shared::none());
+    for name in own {
+        for verb in ["VERSION", "ADD", "DEL"] {
+            let call = Call::of(verb, &Attachment::new(&c1));
+            plugins.call(name, &call, &conf.to_string()).success();
+        }
+    }
+    assert_same(&before, &node.snapshot(), &shared());
+}
