@@ -23,6 +23,10 @@ pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// The pod's annotation that asks for another network in place of the cluster network.
 pub const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 
+/// How many elements an annotation may have. Kubernetes limits its length alone, to 256 KiB, which has room for tens of
+/// thousands of interfaces.
+pub const MOST: usize = 64;
+
 /// One element of the annotation.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selection {
@@ -73,6 +77,12 @@ pub fn parse(annotation: &str, pod_namespace: &str) -> Result<Vec<Selection>> {
     } else {
         short::parse(text, pod_namespace)?
     };
+    if selections.len() > MOST {
+        return Err(Error::config(format!(
+            "it asks for {} networks, and a pod may ask for {MOST}: leave some out",
+            selections.len()
+        )));
+    }
     refuse_shared_names(&selections)?;
     Ok(selections)
 }

@@ -285,6 +285,24 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
+#[test]
+fn a_pod_has_an_end_of_networks() {
+    let element = |index: usize| format!("net{index}");
+    for (count, fits) in [(MOST, true), (MOST + 1, false), (20_000, false)] {
+        let names: Vec<_> = (0..count).map(element).collect();
+        let json =
+            Value::from(names.iter().map(|name| json!({ "name": name })).collect::<Vec<_>>());
+        for text in [names.join(","), json.to_string()] {
+            let parsed = parse(&text, "web");
+            assert_eq!(parsed.is_ok(), fits, "{count}");
+            if let Err(error) = parsed {
+                let expected = format!("asks for {count} networks, and a pod may ask for {MOST}");
+                assert!(error.msg.contains(&expected), "{error}");
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_text_panics(annotation in ".{0,200}") {
