@@ -98,7 +98,11 @@ fn entries<'a>(network: &'a Attached<'_>) -> Vec<Entry<'a>> {
             .iter()
             .enumerate()
             .map(|(place, (index, _))| {
-                let has = |ip: &&IpConfig| ip.interface.map_or(place == main, |of| of == *index);
+                // An index beyond the list says as little as none, and an address is not to be lost over it.
+                let known = |of: &usize| *of < result.interfaces.len();
+                let has = |ip: &&IpConfig| {
+                    ip.interface.filter(known).map_or(place == main, |of| of == *index)
+                };
                 result.ips.iter().filter(has).collect()
             })
             .collect();

@@ -140,3 +140,30 @@ fn routers_are_those_of_default_routes_in_the_main_table() {
     // No router of this family.
     assert_eq!(gateway(json!([{ "dst": "::/0" }])), json!(null));
 }
+
+#[test]
+fn an_address_at_an_interface_that_is_not_in_the_list_is_the_networks_own() {
+    let of = |index: u32| {
+        entries(
+            Role::Selected,
+            "net1",
+            json!({
+                "interfaces": [
+                    { "name": "br0" },
+                    { "name": "other", "sandbox": "/n" },
+                    { "name": "net1", "sandbox": "/n" },
+                ],
+                "ips": [{ "address": "10.1.0.5/16", "interface": index }],
+            }),
+        )
+    };
+    for (index, other, net1) in [
+        (1, json!(["10.1.0.5"]), Value::Null),
+        (2, Value::Null, json!(["10.1.0.5"])),
+        (3, Value::Null, json!(["10.1.0.5"])),
+        // The host's own.
+        (0, Value::Null, Value::Null),
+    ] {
+        assert_eq!((&of(index)[0]["ips"], &of(index)[1]["ips"]), (&other, &net1), "{index}");
+    }
+}
