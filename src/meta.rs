@@ -13,7 +13,13 @@ use crate::kubernetes::{
 pub const KIND: &str = conf::CATENA;
 
 /// The meta plugin as a delegate in another chain.
-pub struct Meta(pub &'static str);
+pub struct Meta {
+    /// The name that it goes by.
+    pub kind: &'static str,
+    /// Whether the chain is a meta plugin's: that one has attached the pod to what its annotation asks for, and this one is
+    /// not to do it again.
+    pub within_meta: bool,
+}
 
 impl Meta {
     /// Runs `work` with verbs that keep records of their own for the networks of this configuration, apart from those of the
@@ -26,7 +32,8 @@ impl Meta {
         work: impl FnOnce(&mut Verbs<'_>, &mut Node) -> Result<T>,
     ) -> Result<T> {
         let executor = within(conf, runner, node);
-        work(&mut Verbs::new(self.0, conf, &executor, None)?, node)
+        let verbs = Verbs::new(self.kind, conf, &executor, None)?;
+        work(&mut if self.within_meta { verbs.without_cluster() } else { verbs }, node)
     }
 }
 
@@ -49,7 +56,7 @@ fn with_target<T>(call: &Call<'_, Node>, work: impl FnOnce(&Target<'_>) -> T) ->
 
 impl Plugin<Node> for Meta {
     fn kind(&self) -> &'static str {
-        self.0
+        self.kind
     }
 
     fn runs_chains(&self) -> bool {
@@ -64,7 +71,7 @@ impl Plugin<Node> for Meta {
 
     fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
         let executor = within(call.conf, call.runner, node);
-        with_target(call, |target| verbs::del(self.0, call.conf, &executor, target, node))
+        with_target(call, |target| verbs::del(self.kind, call.conf, &executor, target, node))
     }
 
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What the parts are put together from: the built-in delegates, the directories, the executor.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, path::PathBuf, sync::LazyLock, time::Duration};
 
 use chain::{
     Dirs, Error, Executor, Limits, Plugin, PluginConf, Registry, Result, Runner, Version,
@@ -14,7 +14,18 @@ use crate::{
 };
 
 /// The meta plugin under its names. Under Multus's it reads Multus's configuration as it stands.
-static METAS: [Meta; 3] = [Meta(meta::KIND), Meta("multus"), Meta(multus_shim::KIND)];
+static METAS: [Meta; 3] = metas(false);
+
+/// The same in the chains of a meta plugin.
+static METAS_WITHIN: [Meta; 3] = metas(true);
+
+const fn metas(within_meta: bool) -> [Meta; 3] {
+    [
+        Meta { kind: meta::KIND, within_meta },
+        Meta { kind: "multus", within_meta },
+        Meta { kind: multus_shim::KIND, within_meta },
+    ]
+}
 
 /// Whether this is one of the meta plugin's names.
 pub fn is_meta(kind: &str) -> bool {
@@ -23,7 +34,19 @@ pub fn is_meta(kind: &str) -> bool {
 
 /// Every plugin in this binary: the delegates, and the meta plugin.
 fn plugins() -> Vec<&'static dyn Plugin<Node>> {
-    delegates::BUILTINS.iter().copied().chain(METAS.iter().map(|meta| meta as _)).collect()
+    with_delegates(&METAS)
+}
+
+fn with_delegates(metas: &'static [Meta]) -> Vec<&'static dyn Plugin<Node>> {
+    delegates::BUILTINS.iter().copied().chain(metas.iter().map(|meta| meta as _)).collect()
+}
+
+/// Every plugin as it is in the chains of a meta plugin.
+pub fn registry_within() -> &'static Registry<'static, Node> {
+    static PLUGINS: LazyLock<Vec<&'static dyn Plugin<Node>>> =
+        LazyLock::new(|| with_delegates(&METAS_WITHIN));
+    static REGISTRY: LazyLock<Registry<'static, Node>> = LazyLock::new(|| Registry::new(&PLUGINS));
+    &REGISTRY
 }
 
 /// The types that are built in, and so the names under which this binary is a plugin.

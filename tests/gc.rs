@@ -256,3 +256,26 @@ fn the_verbs_of_a_network_are_refused_where_the_version_has_none() {
         }
     }
 }
+
+/// Of the networks that an inner meta plugin attaches a container to, the pods' records of the outer ones say nothing.
+#[test]
+fn the_networks_of_an_inner_meta_plugin_are_not_swept_up_by_another_networks_gc() {
+    let node = Node::new();
+    let c1 = node.container("c1");
+    let network =
+        |name: &str, device: &str, subnet: &str| conflist(name, &[bridge(device, &[subnet])]);
+    let networks =
+        json!([network("one", "cni1", "10.3.0.0/24"), network("two", "cni2", "10.4.0.0/24")]);
+    let inner = json!({ "type": "catena", "delegates": networks });
+    let catena = Catena::new(&node, CATENA);
+    let list = conflist("web", std::slice::from_ref(&inner));
+    catena.add(&list, &c1);
+    let before = node.snapshot();
+    let plugins = Plugins::new(&node, [links(&node, CATENA, &["catena"])]);
+    let other = json!({ "type": "catena", "plugins": [bridge("cni0", &["10.5.0.0/24"])] });
+    Runtime::new(plugins, conflist("other", &[other])).gc(&[]).unwrap();
+    let shared = Shared::none().catena("other").file("/run/catena/locks/*");
+    assert_same(&before, &node.snapshot(), &shared);
+    catena.check(&list, &c1);
+    catena.del(&list, &c1);
+}

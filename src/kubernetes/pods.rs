@@ -70,9 +70,13 @@ impl<'a> Pods<'a> {
 
     /// The same executor for records of another scope.
     fn executor(&self, scope: &str, instance: &str) -> Executor<'a, Node> {
-        let Runner { registry, path, limits } = &self.executor.runner;
+        let Runner { path, limits, .. } = &self.executor.runner;
         Executor {
-            runner: Runner { registry, path: path.clone(), limits: *limits },
+            runner: Runner {
+                registry: wiring::registry_within(),
+                path: path.clone(),
+                limits: *limits,
+            },
             records: self.executor.records.clone(),
             scope: scope.to_owned(),
             instance: instance.to_owned(),

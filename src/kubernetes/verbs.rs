@@ -15,7 +15,7 @@ use super::{
     multus_scratch, networks,
     pods::{PodRequest, Pods, record::Caller},
 };
-use crate::logging;
+use crate::{logging, wiring};
 
 /// One call of the meta plugin.
 pub struct Verbs<'a> {
@@ -32,8 +32,10 @@ enum Reached<'a> {
     Given(&'a dyn Cluster),
     /// This call's own.
     Own(Box<Api>),
-    /// Nothing points to an API.
+    /// Nothing points to an API, so far.
     None,
+    /// It is not to be asked.
+    Never,
 }
 
 impl Reached<'_> {
@@ -41,7 +43,7 @@ impl Reached<'_> {
         match self {
             Reached::Given(cluster) => Some(*cluster),
             Reached::Own(api) => Some(api.as_ref()),
-            Reached::None => None,
+            Reached::None | Reached::Never => None,
         }
     }
 }
@@ -81,7 +83,8 @@ impl<'a> Verbs<'a> {
         caller.conf.shift_remove("runtimeConfig");
         let conf = Conf::of(kind, conf)?;
         logging::follow(&conf.log);
-        let Runner { registry, path, limits } = &executor.runner;
+        let Runner { path, limits, .. } = &executor.runner;
+        let registry = wiring::registry_within();
         let runner = Runner { registry, path: conf.path(path), limits: *limits };
         caller.cni_path.clone_from(&runner.path);
         let executor = Executor {
@@ -92,6 +95,12 @@ impl<'a> Verbs<'a> {
         };
         let cluster = cluster.map_or(Reached::None, Reached::Given);
         Ok(Self { executor, conf, caller, cluster })
+    }
+
+    /// The same for a meta plugin within another one, which has asked the cluster for the pod already: this one attaches the
+    /// container to what its configuration says, and to nothing else.
+    pub fn without_cluster(self) -> Self {
+        Self { cluster: Reached::Never, ..self }
     }
 
     /// ADD: attaches a pod to all its networks, or a container to the one network that there is.

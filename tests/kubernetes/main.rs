@@ -9,6 +9,7 @@ mod faults;
 mod hotplug;
 mod manifests;
 mod multus;
+mod nested;
 mod pods_on_a_node;
 mod secondary;
 mod whole_node;

@@ -5,7 +5,7 @@ use std::path::Path;
 use chain::{Attachment, Error, Record, Result, Undoing};
 use delegates::Node;
 
-use super::{PodAttachment, PodRecord, Pods, SECONDARY, netns_of, with_request};
+use super::{PodAttachment, PodRecord, Pods, SECONDARY, is_outermost, netns_of, with_request};
 use crate::kubernetes::devices::Devices;
 
 impl Pods<'_> {
@@ -74,13 +74,17 @@ impl Pods<'_> {
 
     /// Undoes those of these attachments that are secondary ones, and of no pod on record: its record is lost.
     pub(super) fn undo_orphans(&self, attachments: Vec<Record>, node: &mut Node) -> Result<()> {
+        // One within another meta plugin does not know that one's pods.
+        if !is_outermost(&self.executor.scope) {
+            return Ok(());
+        }
         let mut orphans = attachments;
         orphans.retain(|one| one.scope == SECONDARY);
         if orphans.is_empty() {
             return Ok(());
         }
         // Listed later than they: a pod's record is there before those of its attachments.
-        let pods = self.records.list()?;
+        let pods = self.records.list_all()?;
         let executor = self.secondary();
         let boot = executor.records.dirs().boot()?;
         let mut errors = Vec::new();

@@ -257,6 +257,18 @@ impl PodRecords {
         Ok(names.iter().filter_map(load).collect())
     }
 
+    /// The same with those of the meta plugins within others.
+    pub fn list_all(&self) -> Result<Vec<PodRecord>> {
+        let mut all = self.list()?;
+        for name in files::names(&self.dir)? {
+            let within = Self { dir: self.dir.join(name) };
+            if within.dir.is_dir() {
+                all.extend(within.list()?);
+            }
+        }
+        Ok(all)
+    }
+
     /// The pods whose records never got their names, since a process was killed over them: network, container, interface.
     pub fn unborn(&self) -> Result<Vec<(String, String, String)>> {
         let names = files::names(&self.dir)?;
