@@ -6,7 +6,7 @@ use chain::{Condition, Error, Repaired, Result, check_network_name};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::{cli::Format, output, wiring};
+use crate::{cli::Format, kubernetes::pods::Pods, output, wiring};
 
 /// What to repair.
 #[derive(Args)]
@@ -29,7 +29,9 @@ pub fn run(args: &RepairArgs) -> Result<ExitCode> {
     }
     // Executables are looked for where their ADD found them.
     let all = wiring::with_executor(None, Vec::new(), |executor, node| {
-        executor.repair(args.network.as_deref(), args.dry_run, None, node)
+        let mut all = executor.repair(args.network.as_deref(), args.dry_run, None, node)?;
+        Pods::new(executor, None).repair(args.dry_run, &mut all, node)?;
+        Ok(all)
     })?;
     let printed = match Format::or_suitable(args.output) {
         Format::Json => output::print_json(&report(&all)),

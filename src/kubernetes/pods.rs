@@ -11,11 +11,13 @@ mod del;
 mod gc;
 mod plug;
 pub mod record;
+mod repair;
 
 use std::path::Path;
 
 use chain::{
-    Attachment, CniArgs, ConfList, Executor, Key, NetnsId, Request, Result, Runner, record::Lock,
+    Attachment, CniArgs, CniResult, ConfList, Executor, Key, NetnsId, Request, Result, Runner,
+    record::Lock,
 };
 use delegates::Node;
 
@@ -86,6 +88,12 @@ impl<'a> Pods<'a> {
     /// An executor for the chains of secondary networks.
     fn secondary(&self) -> Executor<'a, Node> {
         self.executor(SECONDARY, "")
+    }
+
+    /// The recorded result of a pod's attachment; an empty one where there is none.
+    fn result_of(&self, pod: &PodRecord, one: &PodAttachment) -> Result<CniResult> {
+        let records = self.executor.records.find(&one.network, &pod.container_id, &one.ifname)?;
+        Ok(records.into_iter().find_map(|own| own.result).unwrap_or_default())
     }
 
     /// Runs `work` with the executor that the record of a pod's attachment belongs to: the cluster network's is that of the

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod daemon;
+mod default_routes;
 mod deployed;
 mod environment;
 mod faults;

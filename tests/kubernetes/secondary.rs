@@ -142,28 +142,6 @@ fn gc_removes_what_is_on_record_also_where_the_cluster_network_is_not_found() {
 }
 
 #[test]
-fn default_route_moves_the_default_route() {
-    let node = Node::new();
-    let cluster = Cluster::new(&node);
-    let runtime = cluster.usual();
-    let networks = json!([
-        { "name": "storage" },
-        { "name": "media", "default-route": ["10.3.0.1"] },
-    ]);
-    let pod = cluster.pod("web", &networks);
-    let result = runtime.add(&pod.attachment).unwrap();
-    let routes = pod.container.run(["ip", "-4", "route", "show", "default"]);
-    assert_eq!(routes.lines().count(), 1, "{routes}");
-    assert!(routes.contains("via 10.3.0.1 dev net2"), "{routes}");
-    assert!(result["routes"].as_array().is_none_or(Vec::is_empty), "{result:#}");
-    let status = cluster.status("default", "web").unwrap();
-    assert_eq!(status[2]["gateway"], json!(["10.3.0.1"]));
-    assert!(status[0].get("gateway").is_none(), "{status:#}");
-    runtime.check(&pod.attachment).unwrap();
-    runtime.del(&pod.attachment).unwrap();
-}
-
-#[test]
 fn a_pods_own_ports_stay_on_the_cluster_network() {
     let node = Node::new();
     let cluster = Cluster::new(&node);

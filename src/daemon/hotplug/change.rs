@@ -91,6 +91,7 @@ mod tests {
             capability_args: Map::new(),
             args: String::new(),
             device: None,
+            loses_default: (false, false),
         };
         all.iter().map(one).collect()
     }

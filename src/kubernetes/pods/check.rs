@@ -1,9 +1,11 @@
 //! CHECK of a pod: all its networks.
 
+use std::path::Path;
+
 use chain::{Attachment, CniResult, Error, Request, Result};
 use delegates::Node;
 
-use super::{Pods, netns_of, with_request};
+use super::{PodAttachment, PodRecord, Pods, defaults, netns_of, with_request};
 use crate::kubernetes::networks::Role;
 
 impl Pods<'_> {
@@ -28,9 +30,11 @@ impl Pods<'_> {
         let netns = netns.or(attachment.netns.as_deref());
         let mut findings = Vec::new();
         for one in &record.attachments {
+            let mut is_checked = true;
             let checked = self.with_executor_of(&record, one.role, |executor| {
                 with_request(&record, one, netns, |request| {
                     if request.list.disable_check || !request.list.cni_version.has_check() {
+                        is_checked = false;
                         return Ok(());
                     }
                     let prev_result = match one.role {
@@ -40,10 +44,29 @@ impl Pods<'_> {
                     executor.check(&Request { prev_result, ..*request }, node)
                 })
             });
-            if let Err(error) = checked {
+            let kept = match netns.filter(|_| is_checked) {
+                Some(netns) => self.check_default_route(&record, one, netns, node),
+                None => Ok(()),
+            };
+            for error in [checked.err(), kept.err()].into_iter().flatten() {
                 findings.push(error.context(format_args!("network {} ({})", one.name, one.ifname)));
             }
         }
         Error::join(findings).map_or(Ok(true), Err)
+    }
+
+    /// Whether an attachment that is not to have the pod's default route has none.
+    fn check_default_route(
+        &self,
+        pod: &PodRecord,
+        one: &PodAttachment,
+        netns: &Path,
+        node: &Node,
+    ) -> Result<()> {
+        if one.loses_default == (false, false) {
+            return Ok(());
+        }
+        let found = defaults::unwanted(one, &self.result_of(pod, one)?, netns, node)?;
+        defaults::found(&found).map_or(Ok(()), Err)
     }
 }

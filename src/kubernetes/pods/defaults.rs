@@ -3,12 +3,10 @@
 use std::path::Path;
 
 use chain::{CniResult, Error, Result, result::Route as ResultRoute};
-use delegates::{
-    Node,
-    net::route::{Route, Routes},
-};
+use delegates::{Container, Node, net::route::Route};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::PodAttachment;
 use crate::kubernetes::networks::Network;
 
 /// Whether a network's default routes are not those that its own chain makes.
@@ -29,10 +27,8 @@ pub fn apply(network: &Network, result: &mut CniResult, netns: &Path, node: &Nod
         if !(if is_v6 { v6 } else { v4 }) && !named {
             continue;
         }
-        for ifname in interfaces(network, result) {
-            if let Some(link) = container.net().link().get(&ifname)? {
-                remove(&routes, is_v6, link.index)?;
-            }
+        for (_, route) in defaults(&container, &network.ifname, result, is_v6)? {
+            routes.del(&route)?;
         }
         result.routes.retain(|route| !is_default(&route.dst, is_v6));
     }
@@ -61,23 +57,75 @@ pub fn apply(network: &Network, result: &mut CniResult, netns: &Path, node: &Nod
     Ok(())
 }
 
-/// The network's interfaces in the pod.
-fn interfaces(network: &Network, result: &CniResult) -> Vec<String> {
-    let own = result.interfaces.iter().filter(|one| !one.sandbox.is_empty());
-    let mut names: Vec<_> = own.map(|one| one.name.clone()).collect();
-    if !names.contains(&network.ifname) {
-        names.push(network.ifname.clone());
-    }
-    names
-}
-
-fn remove(routes: &Routes<'_>, v6: bool, dev: u32) -> Result<()> {
-    for route in routes.list(v6, dev, None)? {
-        if is_default(&route.dst, v6) {
-            routes.del(&route)?;
+/// The default routes by an attachment that it is not to have, each with its interface.
+pub fn unwanted(
+    one: &PodAttachment,
+    result: &CniResult,
+    netns: &Path,
+    node: &Node,
+) -> Result<Vec<(String, Route)>> {
+    let (v4, v6) = one.loses_default;
+    let container = node.container(netns)?;
+    let mut found = Vec::new();
+    for (is_lost, is_v6) in [(v4, false), (v6, true)] {
+        if is_lost {
+            found.extend(defaults(&container, &one.ifname, result, is_v6)?);
         }
     }
+    Ok(found)
+}
+
+/// What CHECK says of such routes; `None` where there are none.
+pub fn found(unwanted: &[(String, Route)]) -> Option<Error> {
+    let by = |(ifname, route): &(String, Route)| match route.via {
+        Some(via) => format!("via {via} dev {ifname}"),
+        None => format!("dev {ifname}"),
+    };
+    let routes: Vec<_> = unwanted.iter().map(by).collect();
+    (!routes.is_empty()).then(|| {
+        Error::internal(format!(
+            "the pod has a default route by this network again, which \"default-route\" in its annotation has taken from it: {}",
+            routes.join(", ")
+        ))
+    })
+}
+
+/// Takes default routes away.
+pub fn remove(unwanted: &[(String, Route)], netns: &Path, node: &Node) -> Result<()> {
+    let container = node.container(netns)?;
+    let routes = container.net().route();
+    for (_, route) in unwanted {
+        routes.del(route)?;
+    }
     Ok(())
+}
+
+/// The default routes of a family by a network's interfaces in the pod.
+fn defaults(
+    container: &Container,
+    ifname: &str,
+    result: &CniResult,
+    v6: bool,
+) -> Result<Vec<(String, Route)>> {
+    let mut found = Vec::new();
+    for ifname in interfaces(ifname, result) {
+        if let Some(link) = container.net().link().get(&ifname)? {
+            let routes = container.net().route().list(v6, link.index, None)?;
+            let defaults = routes.into_iter().filter(|route| is_default(&route.dst, v6));
+            found.extend(defaults.map(|route| (ifname.clone(), route)));
+        }
+    }
+    Ok(found)
+}
+
+/// The network's interfaces in the pod.
+fn interfaces(ifname: &str, result: &CniResult) -> Vec<String> {
+    let own = result.interfaces.iter().filter(|one| !one.sandbox.is_empty());
+    let mut names: Vec<_> = own.map(|one| one.name.clone()).collect();
+    if !names.iter().any(|name| name == ifname) {
+        names.push(ifname.to_owned());
+    }
+    names
 }
 
 fn is_default(dst: &IpNet, v6: bool) -> bool {

@@ -30,10 +30,7 @@ impl Pods<'_> {
     pub fn status(&self, record: &PodRecord) -> Result<String> {
         let mut results = Vec::new();
         for one in &record.attachments {
-            let id = &record.container_id;
-            let records = self.executor.records.find(&one.network, id, &one.ifname)?;
-            let result = records.into_iter().find_map(|own| own.result).unwrap_or_default();
-            results.push((one, result));
+            results.push((one, self.result_of(record, one)?));
         }
         let devices = Devices::default();
         let attached: Vec<_> = results

@@ -101,6 +101,13 @@ pub struct PodAttachment {
     /// Its device's resource and id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<(String, String)>,
+    /// The address families (IPv4, IPv6) of which it is not to have the pod's default route; none in older records.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub loses_default: (bool, bool),
+}
+
+fn is_none(families: &(bool, bool)) -> bool {
+    *families == (false, false)
 }
 
 impl PodRecord {
@@ -181,6 +188,7 @@ impl PodAttachment {
             capability_args: network.capability_args.clone(),
             args: network.args.to_string(),
             device: network.resource.clone().zip(network.device_id.clone()),
+            loses_default: network.loses_default,
         }
     }
 }

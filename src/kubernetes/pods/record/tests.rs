@@ -77,3 +77,21 @@ fn what_never_got_its_name_is_known_by_it() {
     records.remove(&record.attachment(None).unwrap()).unwrap();
     assert_eq!(records.unborn().unwrap(), []);
 }
+
+#[test]
+fn an_older_record_says_nothing_of_default_routes_and_is_read() {
+    let (_dir, records) = records();
+    let mut text = serde_json::to_value(pod("web")).unwrap();
+    text["attachments"] = json!([{
+        "name": "pods", "role": "cluster", "network": "pods", "ifname": "eth0", "conf": {}, "capabilityArgs": {}, "args": "",
+    }]);
+    let path = records.path("pods", "web", "eth0");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, text.to_string()).unwrap();
+    let of = pod("web").attachment(None).unwrap();
+    let mut read = records.read(&of).unwrap().unwrap();
+    assert_eq!(read.attachments[0].loses_default, (false, false));
+    read.attachments[0].loses_default = (true, false);
+    records.write(&read).unwrap();
+    assert_eq!(records.read(&of).unwrap(), Some(read));
+}
