@@ -93,8 +93,8 @@ pub fn run(args: &Args) -> Result<()> {
     let place = Place::take(&dirs)?;
     let runtime = Builder::new_current_thread()
         .enable_all()
-        // Beside the calls there are look-ups of names.
-        .max_blocking_threads(usize::from(args.at_once) + 4)
+        // Beside the calls and the edits of pods there are look-ups of names.
+        .max_blocking_threads(usize::from(args.at_once) + hotplug::AT_ONCE + 4)
         .thread_keep_alive(Duration::from_secs(10))
         .build()
         .map_err(|error| Error::io(format!("the runtime: {error}")))?;

@@ -2,7 +2,8 @@
 //!
 //! Each pod that the watch tells of is compared with its record: what the annotation asks for and the record does not have
 //! is attached, what the record has of the annotation's and it no longer asks for is detached. When the daemon starts, and
-//! after the watch was away, all are compared. What fails is tried again, later and later.
+//! after the watch was away, all are compared. What fails is tried again, later and later. Pods do not wait for each other:
+//! several are edited at once, each by one edit at a time.
 
 mod change;
 mod edit;
@@ -15,8 +16,11 @@ use std::{
 
 use kube::{ResourceExt, runtime::watcher::Event};
 use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender},
-    task::spawn_blocking,
+    sync::{
+        Semaphore,
+        mpsc::{UnboundedReceiver, UnboundedSender},
+    },
+    task::{JoinSet, spawn_blocking},
     time::{Instant, sleep_until},
 };
 
@@ -31,6 +35,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How many pods are edited at once.
+pub const AT_ONCE: usize = 8;
 
 /// A pod's namespace and name.
 type Key = (String, String);
@@ -58,8 +65,6 @@ pub fn tell(to: &UnboundedSender<Told>, event: &Event<PodMeta>) {
 
 /// What has become of a pod that was looked at.
 pub enum Outcome {
-    /// It has no networks of this node: it has none yet, or it is on the host's.
-    None,
     /// It has what it asks for.
     Settled,
     /// Something failed.
@@ -75,11 +80,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn after(pod: &Pod, outcome: &Outcome, before: Option<&Self>) -> Option<Self> {
+    fn after(pod: &Pod, outcome: &Outcome, before: Option<&Self>) -> Self {
         let asked = asked_by(pod);
         let same = before.filter(|before| before.asked == asked);
         let again = match outcome {
-            Outcome::None => return None,
             Outcome::Settled => None,
             Outcome::Failed => {
                 let last = same.and_then(|before| before.again);
@@ -87,7 +91,7 @@ impl Seen {
                 Some((Instant::now() + pause, pause))
             }
         };
-        Some(Self { asked, again })
+        Self { asked, again }
     }
 
     fn is_due(&self, now: Instant) -> bool {
@@ -106,8 +110,13 @@ pub async fn follow(
     metrics: Arc<Metrics>,
 ) {
     let mut seen: HashMap<Key, Seen> = HashMap::new();
+    // Pods that something is at work on, and those of them that were told of meanwhile.
+    let mut busy: HashMap<Key, bool> = HashMap::new();
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let mut edits = JoinSet::new();
     loop {
-        let next = seen.values().filter_map(|seen| Some(seen.again?.0)).min();
+        let free = seen.iter().filter(|(key, _)| !busy.contains_key(*key));
+        let next = free.filter_map(|(_, seen)| Some(seen.again?.0)).min();
         let mut keys = HashSet::new();
         tokio::select! {
             first = told.recv() => {
@@ -126,12 +135,26 @@ pub async fn follow(
                     }
                 }
             }
+            Some(ended) = edits.join_next() => {
+                // A panic is caught within, and nobody cancels one.
+                let Ok((pod, outcome)): Result<(Pod, _), _> = ended else { continue };
+                let key = (pod.namespace.clone(), pod.name.clone());
+                if busy.remove(&key) == Some(true) {
+                    keys.insert(key.clone());
+                }
+                let after = Seen::after(&pod, &outcome, seen.get(&key));
+                seen.insert(key, after);
+            }
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
         }
         let now = Instant::now();
         keys.extend(seen.iter().filter(|(_, seen)| seen.is_due(now)).map(|(key, _)| key.clone()));
         let mut pods = Vec::new();
         for key in keys {
+            if let Some(again) = busy.get_mut(&key) {
+                *again = true;
+                continue;
+            }
             let last = seen.get(&key);
             match cluster.watched(&key.0, &key.1) {
                 None => drop(seen.remove(&key)),
@@ -142,18 +165,36 @@ pub async fn follow(
         if pods.is_empty() {
             continue;
         }
-        let (own, counted) = (cluster.clone(), metrics.clone());
-        let looked_at = spawn_blocking(move || edit::all(&own, pods, &counted)).await;
-        let looked_at = looked_at.unwrap_or_else(|error| {
+        let found = spawn_blocking(move || edit::find(pods)).await.unwrap_or_else(|error| {
             tracing::error!(%error, "looking at pods broke off");
             Vec::new()
         });
-        for (pod, outcome) in looked_at {
+        for (pod, found) in found {
             let key = (pod.namespace.clone(), pod.name.clone());
-            match Seen::after(&pod, &outcome, seen.get(&key)) {
-                Some(now) => drop(seen.insert(key, now)),
-                None => drop(seen.remove(&key)),
-            }
+            let record = match found {
+                edit::Found::Record(record) => record,
+                edit::Found::None => {
+                    seen.remove(&key);
+                    continue;
+                }
+                edit::Found::Unreadable => {
+                    let after = Seen::after(&pod, &Outcome::Failed, seen.get(&key));
+                    seen.insert(key, after);
+                    continue;
+                }
+            };
+            busy.insert(key, false);
+            let (turns, own, counted) = (turns.clone(), cluster.clone(), metrics.clone());
+            edits.spawn(async move {
+                let _turn = turns.acquire_owned().await;
+                let edited = pod.clone();
+                let work = move || edit::run(&own, &edited, &record, &counted);
+                let outcome = spawn_blocking(work).await.unwrap_or_else(|error| {
+                    tracing::error!(%error, "the edit of a pod broke off");
+                    Outcome::Failed
+                });
+                (pod, outcome)
+            });
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Network {
     pub resource: Option<String>,
     /// The device that it was given.
     pub device_id: Option<String>,
+    /// The pod's element that asks for it.
+    pub asked: Option<Selection>,
 }
 
 /// Whose wish a network is.
@@ -271,6 +273,7 @@ impl Wanted {
             loses_default: (false, false),
             resource: self.found.resource.clone(),
             device_id: asked.device_id.clone(),
+            asked: self.asked.clone(),
         })
     }
 }

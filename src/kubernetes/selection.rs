@@ -13,6 +13,7 @@ mod values;
 use std::net::IpAddr;
 
 use chain::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::cluster::Pod;
@@ -27,8 +28,9 @@ pub const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 /// thousands of interfaces.
 pub const MOST: usize = 64;
 
-/// One element of the annotation.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// One element of the annotation. The JSON is for records.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Selection {
     /// The NetworkAttachmentDefinition's namespace: the pod's own unless it says one.
     pub namespace: String,

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use testnode::kubernetes::{Fault, Proxy, definitions, pods};
-use testnode::{Container, Node, NodeDaemon, Snapshot, assert_same, until};
+use testnode::{Container, Node, NodeDaemon, Scripts, Snapshot, assert_same, until};
 
 use crate::CATENA;
 use crate::cluster::{Cluster, NETWORKS, PATIENCE, network};
@@ -189,4 +189,96 @@ fn isolation_and_the_nodes_own_networks_hold_for_edits_too() {
     assert_eq!(interfaces(&pod.container), [""; 0]);
     assert_eq!(fs::read_dir("/var/lib/catena/pods").unwrap().count(), 0);
     drop(daemon);
+}
+
+#[test]
+fn an_element_that_asks_for_something_else_is_attached_anew() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let daemon = daemon(&cluster, &cluster.kubeconfig);
+    let pod = cluster.pod("web", &json!("media,storage"));
+    cluster.usual().add(&pod.attachment).unwrap();
+    let all = ["pods@eth0", "default/media@net1", "default/storage@net2"];
+    let entry = || cluster.status("default", "web").unwrap()[2].clone();
+    let address = |link: &str| pod.container.run(["ip", "-4", "addr", "show", link]);
+    let untouched = address("net1");
+    let element = |more: Value| {
+        let mut element = json!({ "name": "storage" });
+        element.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([{ "name": "media" }, element]).to_string()
+    };
+    let more = json!({ "ips": ["10.2.0.77/24"], "mac": "02:00:00:00:00:77" });
+    ask(&cluster, "web", &element(more));
+    until("the status has the address", PATIENCE, || {
+        (entry()["ips"] == json!(["10.2.0.77"])).then_some(())
+    });
+    assert_eq!(entry()["mac"], "02:00:00:00:00:77");
+    assert_eq!(status(&cluster, "web"), all);
+    assert!(address("net2").contains("10.2.0.77/24"), "{}", address("net2"));
+    let link = pod.container.run(["ip", "link", "show", "net2"]);
+    assert!(link.contains("02:00:00:00:00:77"), "{link}");
+    assert_eq!(address("net1"), untouched);
+    cluster.usual().check(&pod.attachment).unwrap();
+    // What cannot be had is told, the status says what there is, and the next edit is tried.
+    ask(&cluster, "web", &element(json!({ "ips": ["10.9.9.9"] })));
+    await_status(&cluster, "web", &all[..2]);
+    let events = cluster.events("default", "FailedAddingInterface");
+    assert!(events[0].contains("10.9.9.9"), "{events:?}");
+    assert_eq!(interfaces(&pod.container), ["eth0", "net1"]);
+    ask(&cluster, "web", &element(json!({})));
+    await_status(&cluster, "web", &all);
+    assert_eq!(address("net1"), untouched);
+    let done = |action| {
+        daemon.metric(&format!(r#"catena_hotplug_total{{action="{action}",outcome="done"}}"#))
+    };
+    assert_eq!((done("detach"), done("attach")), (2, 2));
+    cluster.usual().del(&pod.attachment).unwrap();
+}
+
+#[test]
+fn a_pod_whose_network_takes_long_holds_up_no_other() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let scripts = Scripts::new(&node);
+    let (begun, open) = (node.fresh_path("begun"), node.fresh_path("open"));
+    scripts.plugin(
+        "gate",
+        &format!(
+            "if [ $CNI_COMMAND = ADD ]; then\n\
+             echo >>{begun}; while [ ! -e {open} ]; do sleep 0.01; done; printf %s \"$prev\"\nfi",
+            begun = begun.display(),
+            open = open.display()
+        ),
+    );
+    let slow = json!({
+        "cniVersion": "1.0.0", "name": "slow",
+        "plugins": [network("slow", "sl0", "10.5.0.0/24"), { "type": "gate" }],
+    });
+    cluster.define("default", "slow", &slow);
+    let _daemon = daemon(&cluster, &cluster.kubeconfig);
+    let keys = json!({
+        "plugins": [testnode::conf::bridge("cni0", &["10.1.0.0/24"])],
+        "binDir": scripts.dir(),
+    });
+    let runtime = cluster.runtime("catena", &keys);
+    let pods = ["p0", "p1", "p2"].map(|name| cluster.pod(name, &Value::Null));
+    for pod in &pods {
+        runtime.add(&pod.attachment).unwrap();
+    }
+    for name in ["p0", "p1"] {
+        ask(&cluster, name, "slow");
+    }
+    let lines = || fs::read_to_string(&begun).unwrap_or_default().lines().count();
+    until("two are at it", PATIENCE, || (lines() == 2).then_some(()));
+    ask(&cluster, "p2", "storage");
+    await_status(&cluster, "p2", &["pods@eth0", "default/storage@net1"]);
+    // One edit of a pod at a time: what was asked meanwhile is looked at afterwards.
+    ask(&cluster, "p0", "storage");
+    ask(&cluster, "p2", "media");
+    await_status(&cluster, "p2", &["pods@eth0", "default/media@net1"]);
+    assert_eq!(interfaces(&pods[0].container), ["eth0", "net1"]);
+    fs::write(&open, "").unwrap();
+    await_status(&cluster, "p0", &["pods@eth0", "default/storage@net1"]);
+    await_status(&cluster, "p1", &["pods@eth0", "default/slow@net1"]);
+    assert_eq!(lines(), 2);
 }

@@ -15,36 +15,52 @@ pub struct Change {
 
 impl Change {
     /// What is to be done. A network stays where the annotation still has it under the same interface, or without naming
-    /// one; what else its element says counts when it is attached.
+    /// one, and asks the same of it. One of which something else is asked (addresses, ports, …) goes, and comes anew under
+    /// the same interface.
     ///
     /// A new one without a name gets `net` and the lowest number that is free.
     ///
     /// Errors (7): an interface is asked for that another network of the node's configuration has.
     pub fn between(asked: Vec<Selection>, recorded: &[PodAttachment]) -> Result<Self> {
         let mut stays = vec![false; recorded.len()];
+        let mut anew: Vec<Option<Selection>> = vec![None; recorded.len()];
         let mut added = Vec::new();
-        // Those that name their interface first: what they keep is not another one's to take.
+        // Those that name their interface first: what they keep is not another one's to take. Of several elements of one
+        // network those that ask for what there is come before those that do not.
         let (named, unnamed): (Vec<_>, Vec<_>) =
             asked.into_iter().partition(|asked| asked.interface.is_some());
-        for asked in named.into_iter().chain(unnamed) {
-            let name = asked.to_string();
-            let same = recorded.iter().enumerate().position(|(index, one)| {
-                one.role == Role::Selected
-                    && !stays[index]
-                    && one.name == name
-                    && asked.interface.as_ref().is_none_or(|asked| *asked == one.ifname)
-            });
-            match same {
-                Some(index) => stays[index] = true,
-                None => added.push(asked),
+        for mut left in [named, unnamed] {
+            for same in [true, false] {
+                for asked in std::mem::take(&mut left) {
+                    let name = asked.to_string();
+                    let place = recorded.iter().enumerate().position(|(index, one)| {
+                        one.role == Role::Selected
+                            && !stays[index]
+                            && anew[index].is_none()
+                            && one.name == name
+                            && asked.interface.as_ref().is_none_or(|asked| *asked == one.ifname)
+                            && (!same || asks_the_same(one, &asked))
+                    });
+                    match place {
+                        Some(index) if same => stays[index] = true,
+                        Some(index) => anew[index] = Some(asked),
+                        None => left.push(asked),
+                    }
+                }
             }
+            added.extend(left);
         }
         let goes = |index: usize| recorded[index].role == Role::Selected && !stays[index];
         let removed = (0..recorded.len()).rev().filter(|index| goes(*index));
         let removed: Vec<_> = removed.map(|index| recorded[index].clone()).collect();
         let kept = (0..recorded.len()).filter(|index| !goes(*index));
         let mut taken: Vec<String> = kept.map(|index| recorded[index].ifname.clone()).collect();
-        let mut with_names = Vec::new();
+        let mut with_names: Vec<_> = anew
+            .into_iter()
+            .zip(recorded)
+            .filter_map(|(asked, one)| Some((asked?, one.ifname.clone())))
+            .collect();
+        taken.extend(with_names.iter().map(|(_, ifname)| ifname.clone()));
         for asked in added {
             let ifname = match &asked.interface {
                 Some(ifname) if taken.contains(ifname) => {
@@ -70,6 +86,14 @@ impl Change {
     }
 }
 
+/// Whether an element asks of its network what the pod was attached with. An older record does not say that.
+fn asks_the_same(recorded: &PodAttachment, asked: &Selection) -> bool {
+    recorded.asked.as_ref().is_none_or(|recorded| {
+        let interface = asked.interface.clone();
+        Selection { interface, ..recorded.clone() } == *asked
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Map, Value};
@@ -92,6 +116,7 @@ mod tests {
             args: String::new(),
             device: None,
             loses_default: (false, false),
+            asked: None,
         };
         all.iter().map(one).collect()
     }
@@ -99,10 +124,17 @@ mod tests {
     /// The interfaces that go, and the networks that come with theirs.
     fn change(annotation: &str, all: &[(&str, &str)]) -> Result<(String, String)> {
         let change = Change::between(parse(annotation, "ns")?, &recorded(all))?;
+        Ok((gone_of(&change), come_of(&change)))
+    }
+
+    fn gone_of(change: &Change) -> String {
         let gone: Vec<_> = change.removed.iter().map(|one| one.ifname.as_str()).collect();
-        let come: Vec<_> =
-            change.added.iter().map(|(asked, ifname)| format!("{asked}@{ifname}")).collect();
-        Ok((gone.join(","), come.join(",")))
+        gone.join(",")
+    }
+
+    fn come_of(change: &Change) -> String {
+        let come = change.added.iter().map(|(asked, ifname)| format!("{asked}@{ifname}"));
+        come.collect::<Vec<_>>().join(",")
     }
 
     #[test]
@@ -129,6 +161,39 @@ mod tests {
                 (gone.into(), come.into()),
                 "{annotation}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_asked_otherwise_of_a_network_comes_anew_by_its_interface() {
+        let json = |elements: &[&str]| format!("[{}]", elements.join(","));
+        let first = r#"{"name":"a","ips":["10.0.0.1"]}"#;
+        let second = r#"{"name":"a","ips":["10.0.0.2"],"cni-args":{"k":1}}"#;
+        let mut pod = recorded(&[("pods", "eth0"), ("ns/a", "net1"), ("ns/a", "net2")]);
+        for (one, asked) in pod[1..].iter_mut().zip([first, second]) {
+            one.asked = parse(&json(&[asked]), "ns").unwrap().pop();
+        }
+        let named = |element: &str, ifname: &str| {
+            element.replace(r#""a""#, &format!(r#""a","interface":"{ifname}""#))
+        };
+        for (elements, gone, come) in [
+            (vec![first.to_owned(), second.to_owned()], "", ""),
+            // Each keeps its own, in whatever order, and by its name.
+            (vec![second.to_owned(), first.to_owned()], "", ""),
+            (vec![named(second, "net2"), first.to_owned()], "", ""),
+            (vec![second.to_owned()], "net1", ""),
+            (vec![first.to_owned(), r#"{"name":"a"}"#.to_owned()], "net2", "ns/a@net2"),
+            (vec![named(second, "net1"), first.to_owned()], "net2,net1", "ns/a@net1,ns/a@net2"),
+            (
+                vec![r#"{"name":"a","mac":"02:00:00:00:00:01"}"#.to_owned()],
+                "net2,net1",
+                "ns/a@net1",
+            ),
+        ] {
+            let elements: Vec<_> = elements.iter().map(String::as_str).collect();
+            let change = Change::between(parse(&json(&elements), "ns").unwrap(), &pod).unwrap();
+            let all = (gone_of(&change), come_of(&change));
+            assert_eq!(all, (gone.to_owned(), come.to_owned()), "{elements:?}");
         }
     }
 

@@ -21,14 +21,24 @@ use crate::{
     wiring,
 };
 
-/// Looks at pods one after the other.
-pub fn all(cluster: &Cached, pods: Vec<Pod>, metrics: &Metrics) -> Vec<(Pod, Outcome)> {
+/// What is on record of a pod.
+pub enum Found {
+    /// Its record.
+    Record(Box<PodRecord>),
+    /// It has no networks of this node: it has none yet, or it is on the host's.
+    None,
+    /// The records cannot be read.
+    Unreadable,
+}
+
+/// Finds the records of pods.
+pub fn find(pods: Vec<Pod>) -> Vec<(Pod, Found)> {
     let found = wiring::dirs().and_then(|dirs| Ok((PodRecords::open(&dirs).list()?, dirs.boot()?)));
     let (records, boot) = match found {
         Ok(found) => found,
         Err(error) => {
             tracing::error!(%error, "the records of pods cannot be read");
-            return pods.into_iter().map(|pod| (pod, Outcome::Failed)).collect();
+            return pods.into_iter().map(|pod| (pod, Found::Unreadable)).collect();
         }
     };
     let look = |pod: Pod| {
@@ -37,13 +47,15 @@ pub fn all(cluster: &Cached, pods: Vec<Pod>, metrics: &Metrics) -> Vec<(Pod, Out
             of.is_some_and(|of| (&of.namespace, &of.uid) == (&pod.namespace, &pod.uid))
                 && record.is_live(record.netns.as_deref(), &boot)
         });
-        let outcome = match record {
-            None => Outcome::None,
-            Some(record) => Edit { cluster, pod: &pod, record, metrics }.run(),
-        };
-        (pod, outcome)
+        let found = record.map_or(Found::None, |record| Found::Record(Box::new(record.clone())));
+        (pod, found)
     };
     pods.into_iter().map(look).collect()
+}
+
+/// Has a pod get what it asks for.
+pub fn run(cluster: &Cached, pod: &Pod, record: &PodRecord, metrics: &Metrics) -> Outcome {
+    Edit { cluster, pod, record, metrics }.run()
 }
 
 /// The edit of a pod's networks.
@@ -104,7 +116,7 @@ impl Edit<'_> {
     fn tell(&self) -> Result<()> {
         wiring::with_executor(None, Vec::new(), |executor, _| {
             let pods = Pods::new(executor, None);
-            let Some(now) = pods.running(self.pod)? else { return Ok(()) };
+            let Some(now) = pods.again(self.record)? else { return Ok(()) };
             let status = pods.status(&now)?;
             let told = self.pod.annotations.get(NETWORK_STATUS);
             let same = told.is_some_and(|told| {
@@ -121,7 +133,7 @@ impl Edit<'_> {
         for (asked, ifname) in &change.added {
             let name = asked.to_string();
             let added = pods
-                .running(self.pod)
+                .again(self.record)
                 .and_then(|now| now.ok_or_else(|| Error::internal("the pod is gone")))
                 .and_then(|now| {
                     let attachment = now.attachment(now.netns.as_deref())?;

@@ -68,6 +68,7 @@ fn network(resource: Option<&str>) -> Network {
         args: chain::CniArgs::default(),
         gateways: Vec::new(),
         loses_default: (false, false),
+        asked: None,
         resource: resource.map(str::to_owned),
         device_id: None,
     }

@@ -3,7 +3,7 @@
 use chain::{Attachment, CniArgs, CniResult, Error, Result};
 use delegates::Node;
 
-use super::{PodAttachment, PodRecord, PodRequest, Pods, netns_of, record::PodName};
+use super::{PodAttachment, PodRecord, PodRequest, Pods, netns_of};
 use crate::kubernetes::{
     cluster::Pod,
     devices::Devices,
@@ -12,17 +12,12 @@ use crate::kubernetes::{
 };
 
 impl Pods<'_> {
-    /// The record of a running pod of this name and UID on this node; `None` where there is none.
-    pub fn running(&self, pod: &Pod) -> Result<Option<PodRecord>> {
+    /// A running pod's record as it is by now; `None` where the pod is gone, or being deleted.
+    pub fn again(&self, listed: &PodRecord) -> Result<Option<PodRecord>> {
         let boot = self.executor.records.dirs().boot()?;
-        let name = PodName {
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-        };
-        let all = self.records.list()?;
-        Ok(all.into_iter().find(|record| {
-            record.pod.as_ref() == Some(&name) && record.is_live(record.netns.as_deref(), &boot)
+        let record = self.records.read(&listed.attachment(None)?)?;
+        Ok(record.filter(|record| {
+            record.pod == listed.pod && record.is_live(record.netns.as_deref(), &boot)
         }))
     }
 
@@ -122,16 +117,12 @@ impl Pods<'_> {
         listed: &PodRecord,
         work: impl FnOnce(PodRecord, Attachment) -> Result<T>,
     ) -> Result<T> {
-        let boot = self.executor.records.dirs().boot()?;
         let of = listed.attachment(None)?;
         let _lock = self.lock(&of)?;
-        let record = self.records.read(&of)?;
-        let live = record.filter(|record| {
-            record.pod == listed.pod && record.is_live(record.netns.as_deref(), &boot)
-        });
-        let Some(record) = live else {
+        let Some(record) = self.again(listed)? else {
             return Err(Error::internal(format!("{of}: the pod is gone, or being deleted")));
         };
+        let boot = self.executor.records.dirs().boot()?;
         let netns = netns_of(&record, None, &boot).map(std::path::Path::to_owned);
         let args = CniArgs::parse(&record.args)?;
         let attachment = Attachment { netns, args, ..of };

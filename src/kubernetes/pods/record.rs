@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    super::networks::{Network, Role},
+    super::{
+        networks::{Network, Role},
+        selection::Selection,
+    },
     PodRequest,
 };
 
@@ -104,6 +107,9 @@ pub struct PodAttachment {
     /// The address families (IPv4, IPv6) of which it is not to have the pod's default route; none in older records.
     #[serde(default, skip_serializing_if = "is_none")]
     pub loses_default: (bool, bool),
+    /// The element of the pod's annotation that asked for it; absent where none did, and in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Selection>,
 }
 
 fn is_none(families: &(bool, bool)) -> bool {
@@ -189,6 +195,7 @@ impl PodAttachment {
             args: network.args.to_string(),
             device: network.resource.clone().zip(network.device_id.clone()),
             loses_default: network.loses_default,
+            asked: network.asked.clone(),
         }
     }
 }
