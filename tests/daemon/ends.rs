@@ -3,51 +3,43 @@
 use std::{os::unix::fs::PermissionsExt, path::Path, thread};
 
 use nix::sys::signal::Signal;
-use testnode::{Node, Scripts, Snapshot, assert_same, until};
+use testnode::{Node, Scripts, until};
 
-use super::{Gate, Plugin, SOON, shared, start};
+use super::{Gated, Plugin, SOON, start};
 
 #[test]
 fn an_add_whose_daemon_is_killed_is_done_by_the_plugin() {
     let node = Node::new();
-    let c1 = node.container("c1");
-    let scripts = Scripts::new(&node);
-    let gate = Gate::new(&node, &scripts);
-    let plugin = Plugin::new(&node, &scripts, &["gate"]);
-    let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
+    let gated = Gated::new(&node);
+    let Gated { c1, gate, plugin, .. } = &gated;
     let mut daemon = start(&node, &[]);
     thread::scope(|scope| {
-        let add = scope.spawn(|| plugin.add(&c1));
+        let add = scope.spawn(|| plugin.add(c1));
         gate.await_begun();
         daemon.process.kill();
         add.join().unwrap();
     });
-    plugin.call("CHECK", &c1).success();
-    plugin.del(&c1);
-    assert_same(&before, &node.snapshot(), &shared());
-    assert_same(&inside, &Snapshot::of(&c1), &shared());
+    plugin.call("CHECK", c1).success();
+    plugin.del(c1);
+    gated.assert_as_before();
 }
 
 #[test]
 fn a_del_removes_what_a_killed_daemon_and_a_killed_plugin_have_left() {
     let node = Node::new();
-    let c1 = node.container("c1");
-    let scripts = Scripts::new(&node);
-    let gate = Gate::new(&node, &scripts);
-    let plugin = Plugin::new(&node, &scripts, &["gate"]);
-    let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
+    let gated = Gated::new(&node);
+    let Gated { c1, gate, plugin, .. } = &gated;
     for next in [true, false] {
         let mut daemon = start(&node, &[]);
-        let mut add = plugin.cmd("ADD", &c1).spawn(node.fresh_path("add.log"));
+        let mut add = plugin.cmd("ADD", c1).spawn(node.fresh_path("add.log"));
         gate.await_begun();
         add.kill();
         daemon.process.kill();
-        assert_ne!(before, node.snapshot(), "the ADD had not begun");
+        assert_ne!(gated.before, node.snapshot(), "the ADD had not begun");
         let next = next.then(|| start(&node, &[]));
-        plugin.del(&c1);
+        plugin.del(c1);
         assert_eq!(next.map_or(1, |next| next.served("DEL", 0)), 1);
-        assert_same(&before, &node.snapshot(), &shared());
-        assert_same(&inside, &Snapshot::of(&c1), &shared());
+        gated.assert_as_before();
         std::fs::remove_dir(&gate.begun).unwrap();
     }
 }
@@ -55,14 +47,12 @@ fn a_del_removes_what_a_killed_daemon_and_a_killed_plugin_have_left() {
 #[test]
 fn a_daemon_that_is_told_to_stop_ends_what_it_began_and_takes_nothing_new() {
     let node = Node::new();
-    let (c1, c2) = (node.container("c1"), node.container("c2"));
-    let scripts = Scripts::new(&node);
-    let gate = Gate::new(&node, &scripts);
-    let plugin = Plugin::new(&node, &scripts, &["gate"]);
-    let before = node.snapshot();
+    let c2 = node.container("c2");
+    let gated = Gated::new(&node);
+    let Gated { c1, gate, plugin, .. } = &gated;
     let mut daemon = start(&node, &[]);
     thread::scope(|scope| {
-        let add = scope.spawn(|| plugin.call("ADD", &c1));
+        let add = scope.spawn(|| plugin.call("ADD", c1));
         gate.await_begun();
         daemon.signal(Signal::SIGTERM);
         let socket = Path::new("/run/catena/catena.sock");
@@ -78,22 +68,20 @@ fn a_daemon_that_is_told_to_stop_ends_what_it_began_and_takes_nothing_new() {
         add.success();
     });
     assert_eq!(daemon.process.wait(SOON), 0, "{}", daemon.log());
-    plugin.del(&c1);
+    plugin.del(c1);
     plugin.del(&c2);
-    assert_same(&before, &node.snapshot(), &shared());
+    gated.assert_as_before();
 }
 
 #[test]
 fn a_daemon_that_is_told_to_stop_does_not_wait_for_ever() {
     let node = Node::new();
-    let c1 = node.container("c1");
-    let scripts = Scripts::new(&node);
-    let gate = Gate::new(&node, &scripts);
-    let plugin = Plugin::new(&node, &scripts, &["gate"]);
+    let gated = Gated::new(&node);
+    let Gated { c1, scripts, gate, plugin, .. } = &gated;
     let mut daemon = start(&node, &["--drain", "0"]);
     thread::scope(|scope| {
         // The plugin does it anew.
-        let add = scope.spawn(|| plugin.add(&c1));
+        let add = scope.spawn(|| plugin.add(c1));
         gate.await_begun();
         daemon.signal(Signal::SIGTERM);
         assert_eq!(daemon.process.wait(SOON), 0, "{}", daemon.log());
@@ -101,7 +89,7 @@ fn a_daemon_that_is_told_to_stop_does_not_wait_for_ever() {
     });
     assert!(daemon.log().contains("still at work"), "{}", daemon.log());
     assert_eq!(scripts.calls(), ["ADD gate", "DEL gate", "ADD gate"]);
-    plugin.del(&c1);
+    plugin.del(c1);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 use testnode::{Node, Scripts, assert_same, until};
 
-use super::{Gate, Plugin, SOON, shared, start};
+use super::{Gated, Plugin, SOON, shared, start};
 
 #[test]
 fn a_call_that_a_hanging_daemon_has_not_begun_is_done_by_the_plugin_alone() {
@@ -37,15 +37,12 @@ fn a_call_that_a_hanging_daemon_has_not_begun_is_done_by_the_plugin_alone() {
 #[test]
 fn a_call_that_a_hanging_daemon_is_at_work_on_fails_and_names_the_daemon() {
     let node = Node::new();
-    let c1 = node.container("c1");
-    let scripts = Scripts::new(&node);
-    let gate = Gate::new(&node, &scripts);
-    let plugin = Plugin::new(&node, &scripts, &["gate"]);
-    let before = node.snapshot();
+    let gated = Gated::new(&node);
+    let Gated { c1, scripts, gate, plugin, .. } = &gated;
     let daemon = start(&node, &[]);
     thread::scope(|scope| {
         let add = scope.spawn(|| {
-            let run = plugin.cmd("ADD", &c1).env("CATENA_LOCK_TIMEOUT", "0.3");
+            let run = plugin.cmd("ADD", c1).env("CATENA_LOCK_TIMEOUT", "0.3");
             testnode::PluginOutput::from(run.output())
         });
         gate.await_begun();
@@ -58,21 +55,19 @@ fn a_call_that_a_hanging_daemon_is_at_work_on_fails_and_names_the_daemon() {
         gate.open();
     });
     until("the daemon is through", SOON, || (daemon.served("ADD", 0) == 1).then_some(()));
-    plugin.del(&c1);
+    plugin.del(c1);
     assert_eq!(scripts.calls(), ["ADD gate", "DEL gate"]);
-    assert_same(&before, &node.snapshot(), &shared());
+    gated.assert_as_before();
 }
 
 #[test]
 fn the_answer_of_a_daemon_that_hung_for_a_while_is_taken() {
     let node = Node::new();
-    let c1 = node.container("c1");
-    let scripts = Scripts::new(&node);
-    let gate = Gate::new(&node, &scripts);
-    let plugin = Plugin::new(&node, &scripts, &["gate"]);
+    let gated = Gated::new(&node);
+    let Gated { c1, scripts, gate, plugin, .. } = &gated;
     let daemon = start(&node, &[]);
     let log = node.fresh_path("add.log");
-    let mut add = plugin.cmd("ADD", &c1).spawn(&log);
+    let mut add = plugin.cmd("ADD", c1).spawn(&log);
     gate.await_begun();
     daemon.signal(Signal::SIGSTOP);
     until("the plugin waits for the lock", SOON, || {
@@ -83,5 +78,5 @@ fn the_answer_of_a_daemon_that_hung_for_a_while_is_taken() {
     assert_eq!(add.wait(SOON), 0, "{}", add.log());
     assert!(add.log().contains("10.1.0."), "{}", add.log());
     assert_eq!(scripts.calls(), ["ADD gate"]);
-    plugin.del(&c1);
+    plugin.del(c1);
 }

@@ -12,7 +12,10 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 use testnode::conf::{bridge, portmap};
-use testnode::{Netns, Node, NodeDaemon, PluginOutput, Run, Scripts, Shared, until};
+use testnode::{
+    Container, Netns, Node, NodeDaemon, PluginOutput, Run, Scripts, Shared, Snapshot, assert_same,
+    until,
+};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 
@@ -85,6 +88,35 @@ fn shared() -> Shared {
         .file("/run/catena/catena.sock")
         .file("/run/catena/health.sock")
         .file("/run/catena/daemon.lock")
+}
+
+/// A node with a container, and a chain whose last plugin stays in its first ADD.
+struct Gated<'n> {
+    node: &'n Node,
+    c1: Container,
+    scripts: Scripts<'n>,
+    gate: Gate,
+    plugin: Plugin<'n>,
+    before: Snapshot,
+    inside: Snapshot,
+}
+
+impl<'n> Gated<'n> {
+    fn new(node: &'n Node) -> Self {
+        let c1 = node.container("c1");
+        let scripts = Scripts::new(node);
+        let gate = Gate::new(node, &scripts);
+        let plugin = Plugin::new(node, &scripts, &["gate"]);
+        let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
+        Self { node, c1, scripts, gate, plugin, before, inside }
+    }
+
+    /// Nothing of the chain is on the node or in the container.
+    #[track_caller]
+    fn assert_as_before(&self) {
+        assert_same(&self.before, &self.node.snapshot(), &shared());
+        assert_same(&self.inside, &Snapshot::of(&self.c1), &shared());
+    }
 }
 
 /// A plugin that stays in its first ADD until it is let go.
