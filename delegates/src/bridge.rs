@@ -8,7 +8,7 @@ mod host;
 mod repair;
 
 use chain::{
-    Attachment, Call, CniResult, Code, Error, History, NetworkCall, Plugin, PluginConf, Result,
+    Attachment, Call, CniResult, Code, Error, NetworkCall, Plugin, PluginConf, Result,
     result::{Interface, IpConfig},
 };
 use ipnet::IpNet;
@@ -22,7 +22,7 @@ use crate::{
         link::{Change, Link},
         sysctl::Family,
     },
-    node::{Container, Elements, Node, Undo, owner},
+    node::{Container, Node, Undo, owner},
 };
 
 use conf::Conf;
@@ -109,16 +109,7 @@ impl Plugin<Node> for Bridge {
     }
 
     fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
-        let attachment = call.attachment;
-        interface::remove_elements(call, node, elements);
-        node.delete_link(host_veth(attachment));
-        let unrecorded = match call.history {
-            History::Unknown => interface::del_unrecorded(call, node),
-            _ => Ok(()),
-        };
-        let errors = [unrecorded, call.runner.ipam_del(call, node)];
-        let errors = errors.into_iter().filter_map(Result::err).collect();
-        Error::join(errors).map_or(Ok(()), Err)
+        interface::del(call, node, elements)
     }
 
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
@@ -131,9 +122,7 @@ impl Plugin<Node> for Bridge {
     }
 
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
-        call.runner.ipam_gc(call, node)?;
-        interface::gc_unrecorded(call, node)?;
-        Elements::collect_policies(node.dirs())
+        interface::gc(call, node)
     }
 
     fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {

@@ -13,18 +13,21 @@ pub(crate) mod veth;
 use std::time::{Duration, Instant};
 
 use chain::{
-    Result,
+    Attachment, Call, CniResult, Error, History, NetworkCall, PluginConf, Result,
     result::{IpConfig, Route as ResultRoute},
 };
+use nft_templates::Element;
 
+use self::unrecorded::{del_unrecorded, gc_unrecorded};
 use crate::{
+    host_veth,
     net::{
         Net, NetError, Sysctl,
         addr::NewAddress,
         link::{Change, Link},
         sysctl::Family,
     },
-    node::Container,
+    node::{Container, Elements, Node},
 };
 
 pub(crate) use check::Findings;
@@ -40,7 +43,7 @@ pub(crate) use repair::{
 pub(crate) use result::{
     addresses, everywhere, first_of, inside, is_own, mtu_inside, position, route_via, wanted_route,
 };
-pub(crate) use unrecorded::{check_unrecorded, del_unrecorded, gc_unrecorded};
+pub(crate) use unrecorded::check_unrecorded;
 
 /// How long IPv6 duplicate address detection may take: as long as with the reference plugins.
 const DAD_LIMIT: Duration = Duration::from_secs(5);
@@ -50,6 +53,30 @@ const CARRIER_LIMIT: Duration = Duration::from_millis(2550);
 const FIRST_PAUSE: Duration = Duration::from_micros(250);
 /// The longest pause of a wait.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+
+/// DEL of a veth with its addresses and its elements, whichever plugin made it. Goes on over errors.
+pub(crate) fn del(
+    call: &Call<'_, Node>,
+    node: &mut Node,
+    elements: impl FnOnce(&PluginConf, &Attachment, &CniResult) -> Result<Vec<Element>>,
+) -> Result<()> {
+    remove_elements(call, node, elements);
+    node.delete_link(host_veth(call.attachment));
+    let unrecorded = match call.history {
+        History::Unknown => del_unrecorded(call, node),
+        _ => Ok(()),
+    };
+    let errors = [unrecorded, call.runner.ipam_del(call, node)];
+    let errors = errors.into_iter().filter_map(Result::err).collect();
+    Error::join(errors).map_or(Ok(()), Err)
+}
+
+/// GC of such a plugin's network.
+pub(crate) fn gc(call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+    call.runner.ipam_gc(call, node)?;
+    gc_unrecorded(call, node)?;
+    Elements::collect_policies(node.dirs())
+}
 
 /// The sysctls of an interface that is about to get addresses, and is down yet.
 pub(crate) fn sysctls(ifname: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {

@@ -11,7 +11,7 @@ mod repair;
 use std::net::IpAddr;
 
 use chain::{
-    Attachment, Call, CniResult, Error, History, NetworkCall, Plugin, PluginConf, Result,
+    Attachment, Call, CniResult, Error, NetworkCall, Plugin, PluginConf, Result,
     result::{Interface, IpConfig},
 };
 use ipnet::IpNet;
@@ -20,10 +20,9 @@ use nix::errno::Errno;
 use serde::Deserialize;
 
 use crate::{
-    host_veth,
     interface::{self, Manner, MasqBackend, enable_forwarding, null_is_default, veth},
     net::{Net, Sysctl, addr::NewAddress, link::Link, route::Route, sysctl::Family},
-    node::{Elements, Node, Undo, owner},
+    node::{Node, Undo, owner},
 };
 
 /// The plugin.
@@ -130,15 +129,7 @@ impl Plugin<Node> for Ptp {
     }
 
     fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
-        interface::remove_elements(call, node, elements);
-        node.delete_link(host_veth(call.attachment));
-        let unrecorded = match call.history {
-            History::Unknown => interface::del_unrecorded(call, node),
-            _ => Ok(()),
-        };
-        let errors = [unrecorded, call.runner.ipam_del(call, node)];
-        let errors = errors.into_iter().filter_map(Result::err).collect();
-        Error::join(errors).map_or(Ok(()), Err)
+        interface::del(call, node, elements)
     }
 
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
@@ -151,9 +142,7 @@ impl Plugin<Node> for Ptp {
     }
 
     fn gc(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
-        call.runner.ipam_gc(call, node)?;
-        interface::gc_unrecorded(call, node)?;
-        Elements::collect_policies(node.dirs())
+        interface::gc(call, node)
     }
 
     fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
