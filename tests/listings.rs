@@ -118,26 +118,43 @@ impl<'n> Before<'n> {
     }
 }
 
+/// A chain on a node that had none, and a container for it.
+struct Chain<'n> {
+    name: &'static str,
+    list: &'n Value,
+    node: &'n Node,
+    c1: Container,
+    before: Before<'n>,
+}
+
+/// Runs `test` for each chain.
+fn each_chain(test: impl Fn(&Chain<'_>)) {
+    for (name, list) in &chains() {
+        eprintln!("{name}");
+        let node = &Node::new();
+        let c1 = node.container("c1");
+        let before = Before::new(node, &c1);
+        test(&Chain { name, list, node, c1, before });
+    }
+}
+
 #[test]
 fn check_changes_nothing_and_del_restores_the_node() {
-    for (name, list) in chains() {
-        println!("{name}");
-        let node = Node::new();
-        let c1 = node.container("c1");
-        let before = Before::new(&node, &c1);
-        let catena = by_tool(&node);
-        catena.add(&list, &c1);
-        let added = Before::new(&node, &c1);
+    each_chain(|chain| {
+        let Chain { name, list, node, c1, before } = chain;
+        let catena = by_tool(node);
+        catena.add(list, c1);
+        let added = Before::new(node, c1);
         let new = before.inside.diff(&added.inside);
-        assert!(new.contains("eth0") || name == "loopback", "nothing was added:\n{new}");
-        catena.check(&list, &c1);
+        assert!(new.contains("eth0") || *name == "loopback", "nothing was added:\n{new}");
+        catena.check(list, c1);
         assert_same(&added.outside, &node.snapshot(), &bridge_aside());
-        assert_same(&added.inside, &Snapshot::of(&c1), &Shared::none());
-        catena.del(&list, &c1);
-        before.assert(&c1);
-        catena.del(&list, &c1);
-        before.assert(&c1);
-    }
+        assert_same(&added.inside, &Snapshot::of(c1), &Shared::none());
+        catena.del(list, c1);
+        before.assert(c1);
+        catena.del(list, c1);
+        before.assert(c1);
+    });
 }
 
 #[test]
@@ -173,39 +190,33 @@ fn the_listings_have_all_that_the_full_chain_makes() {
 
 #[test]
 fn the_same_holds_where_a_runtime_executes_each_plugin() {
-    for (name, list) in chains() {
-        println!("{name}");
-        let node = Node::new();
-        let c1 = node.container("c1");
-        let before = Before::new(&node, &c1);
-        let runtime = by_name(&node, &list);
-        let attachment = attachment(&c1);
+    each_chain(|chain| {
+        let Chain { list, node, c1, before, .. } = chain;
+        let runtime = by_name(node, list);
+        let attachment = attachment(c1);
         runtime.add(&attachment).unwrap_or_else(|e| panic!("{e}"));
-        let added = Before::new(&node, &c1);
+        let added = Before::new(node, c1);
         runtime.check(&attachment).unwrap_or_else(|e| panic!("{e}"));
         assert_same(&added.outside, &node.snapshot(), &bridge_aside());
-        assert_same(&added.inside, &Snapshot::of(&c1), &Shared::none());
+        assert_same(&added.inside, &Snapshot::of(c1), &Shared::none());
         runtime.del(&attachment).unwrap_or_else(|e| panic!("{e}"));
-        before.assert(&c1);
+        before.assert(c1);
         // Without a result: it has forgotten that there was an ADD.
         runtime.del(&attachment).unwrap_or_else(|e| panic!("{e}"));
-        before.assert(&c1);
-    }
+        before.assert(c1);
+    });
 }
 
 #[test]
 fn del_without_a_namespace_restores_the_node() {
-    for (name, list) in chains() {
-        println!("{name}");
-        let node = Node::new();
-        let c1 = node.container("c1");
-        let before = Before::new(&node, &c1);
-        let runtime = by_name(&node, &list);
-        let attachment = attachment(&c1);
+    each_chain(|chain| {
+        let Chain { list, node, c1, before, .. } = chain;
+        let runtime = by_name(node, list);
+        let attachment = attachment(c1);
         runtime.add(&attachment).unwrap_or_else(|e| panic!("{e}"));
         runtime.del(&attachment.without_netns()).unwrap_or_else(|e| panic!("{e}"));
         before.assert_outside();
-    }
+    });
 }
 
 #[test]
@@ -236,21 +247,18 @@ fn del_after_the_namespace_is_gone_restores_the_node() {
 
 #[test]
 fn del_works_with_the_conflist_deleted() {
-    for (name, list) in chains() {
-        println!("{name}");
-        let node = Node::new();
-        let c1 = node.container("c1");
-        let before = Before::new(&node, &c1);
+    each_chain(|chain| {
+        let Chain { list, node, c1, before, .. } = chain;
         let dir = node.dir("net.d");
         let file = dir.join("10-web.conflist");
         node.write(&file, &list.to_string());
-        let catena = by_tool(&node).env("NETCONFPATH", &dir);
+        let catena = by_tool(node).env("NETCONFPATH", &dir);
         let netns = c1.path().to_str().unwrap();
         catena.cmd(["add", "web", netns]).output().json();
         std::fs::remove_file(&file).unwrap();
         catena.cmd(["del", "web", netns]).output().success();
-        before.assert(&c1);
-    }
+        before.assert(c1);
+    });
 }
 
 #[test]

@@ -254,13 +254,19 @@ fn tool<'n>(node: &'n Node, container: &Container) -> Catena<'n> {
     catena.cap_args(&port_and_rates(8080))
 }
 
+/// The same after a first attachment came and went, so that what networks share is there.
+fn tool_after_one<'n>(node: &'n Node, container: &Container) -> Catena<'n> {
+    let catena = tool(node, container);
+    catena.add(&each(), container);
+    catena.del(&each(), container);
+    catena
+}
+
 #[test]
 fn an_add_and_a_del_of_one_container_at_once_leave_it_whole_or_gone() {
     let node = Node::new();
     let c1 = node.container("c1");
-    let catena = tool(&node, &c1);
-    catena.add(&each(), &c1);
-    catena.del(&each(), &c1);
+    let catena = tool_after_one(&node, &c1);
     let (before, within) = (node.snapshot(), inside(&c1));
     let (mut whole, mut gone) = (0, 0);
     for _ in 0..20 {
@@ -317,9 +323,7 @@ fn a_plugin_by_plugin_add_and_del_of_one_container_at_once_are_undone_by_del() {
 fn of_two_adds_of_one_container_at_once_one_is_done() {
     let node = Node::new();
     let c1 = node.container("c1");
-    let catena = tool(&node, &c1);
-    catena.add(&each(), &c1);
-    catena.del(&each(), &c1);
+    let catena = tool_after_one(&node, &c1);
     let before = node.snapshot();
     for _ in 0..20 {
         let (one, other) =
@@ -340,8 +344,7 @@ fn gc_leaves_what_is_being_added_and_on_its_list() {
     const ADDERS: usize = 3;
     let node = Node::new();
     let containers: Vec<_> = (0..ADDERS).map(|n| node.container(&format!("c{n}"))).collect();
-    tool(&node, &containers[0]).add(&each(), &containers[0]);
-    tool(&node, &containers[0]).del(&each(), &containers[0]);
+    tool_after_one(&node, &containers[0]);
     let before = node.snapshot();
     let list: Vec<_> = containers.iter().map(|c| format!("--keep={}/eth0", c.name())).collect();
     let list: Vec<_> = list.iter().map(String::as_str).collect();
@@ -382,9 +385,7 @@ impl Drop for Leaves<'_> {
 fn gc_leaves_what_is_being_added_whole_or_removes_it_whole() {
     let node = Node::new();
     let c1 = node.container("c1");
-    let catena = tool(&node, &c1);
-    catena.add(&each(), &c1);
-    catena.del(&each(), &c1);
+    let catena = tool_after_one(&node, &c1);
     let before = node.snapshot();
     let (mut whole, mut gone) = (0, 0);
     for _ in 0..60 {
