@@ -14,7 +14,11 @@ use std::net::IpAddr;
 use chain::{Attachment, CniArgs, ConfList, Error, Result};
 use serde_json::{Map, Value};
 
-pub use self::{cluster_network::cluster, isolation::permit};
+pub use self::{
+    cluster_network::cluster,
+    default_routes::{DefaultRoutes, settle as settle_default_routes},
+    isolation::permit,
+};
 use self::{interfaces::Interface, remembered::Remembered};
 use super::{
     cluster::{Cluster, Pod, PodEvent, PodId},
@@ -39,10 +43,8 @@ pub struct Network {
     pub capability_args: Map<String, Value>,
     /// `CNI_ARGS` of its delegates.
     pub args: CniArgs,
-    /// The pod's default routes are to go by these gateways through this network.
-    pub gateways: Vec<IpAddr>,
-    /// Address families (IPv4, IPv6) whose default route this network is not to give, since another one does.
-    pub loses_default: (bool, bool),
+    /// What it has of the pod's default routes.
+    pub default_routes: DefaultRoutes,
     /// The device plugin's resource that its definition names.
     pub resource: Option<String>,
     /// The device that it was given.
@@ -119,13 +121,16 @@ pub fn resolve(
         networks.push(wanted.network(ifname, attachment, capability_args)?);
     }
     let routes: Vec<_> = wanted.iter().map(Wanted::default_route).collect();
-    default_routes::settle(&mut networks, &routes)?;
+    for (network, settled) in networks.iter_mut().zip(default_routes::settle(&routes)?) {
+        network.default_routes = settled;
+    }
     Ok(networks)
 }
 
-/// Networks that a running pod is to be attached to as well, each by its interface.
+/// Networks that a running pod is to be attached to as well, each by its interface. What becomes of the pod's default routes
+/// is settled among all that it has.
 ///
-/// Errors: as [`resolve`]; 7 where one is to have the pod's default route, which is settled when the pod starts.
+/// Errors: as [`resolve`].
 pub fn further(
     conf: &Conf,
     pod: &Pod,
@@ -136,18 +141,7 @@ pub fn further(
     let mut networks = Vec::new();
     for (asked, ifname) in asked {
         let wanted = selected(asked, Role::Selected, conf, pod, Some(cluster))?;
-        let mut network = wanted.network(ifname, attachment, &Map::new())?;
-        match wanted.default_route() {
-            Some([_, ..]) => {
-                return Err(Error::config(format!(
-                    "network {} asks for default-route, but the pod runs already, and its default route is another \
-                     network's: leave it out, or have the pod made anew",
-                    network.name
-                )));
-            }
-            Some([]) => network.loses_default = (true, true),
-            None => {}
-        }
+        let network = wanted.network(ifname, attachment, &Map::new())?;
         networks.push(network);
     }
     Ok(networks)
@@ -244,8 +238,9 @@ fn selected(
 }
 
 impl Wanted {
-    fn default_route(&self) -> Option<&[IpAddr]> {
-        self.asked.as_ref()?.default_route.as_deref()
+    fn default_route(&self) -> (&str, Option<&[IpAddr]>) {
+        let asked = self.asked.as_ref();
+        (&self.found.name, asked.and_then(|asked| asked.default_route.as_deref()))
     }
 
     /// The network with its interface, and with what is asked of its plugins.
@@ -269,8 +264,7 @@ impl Wanted {
             ifname,
             capability_args: requests.capability_args,
             args: requests.args,
-            gateways: Vec::new(),
-            loses_default: (false, false),
+            default_routes: DefaultRoutes::default(),
             resource: self.found.resource.clone(),
             device_id: asked.device_id.clone(),
             asked: self.asked.clone(),

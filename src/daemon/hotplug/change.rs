@@ -2,7 +2,11 @@
 
 use chain::{Error, Result};
 
-use crate::kubernetes::{networks::Role, pods::PodAttachment, selection::Selection};
+use crate::kubernetes::{
+    networks::{Role, settle_default_routes},
+    pods::PodAttachment,
+    selection::Selection,
+};
 
 /// The difference between a pod's annotation and its record.
 #[derive(Debug, Default, PartialEq)]
@@ -20,7 +24,7 @@ impl Change {
     ///
     /// A new one without a name gets `net` and the lowest number that is free.
     ///
-    /// Errors (7): an interface is asked for that another network of the node's configuration has.
+    /// Errors (7): an interface is asked for that another network of the node's configuration has, or two default routes.
     pub fn between(asked: Vec<Selection>, recorded: &[PodAttachment]) -> Result<Self> {
         let mut stays = vec![false; recorded.len()];
         let mut anew: Vec<Option<Selection>> = vec![None; recorded.len()];
@@ -54,7 +58,8 @@ impl Change {
         let removed = (0..recorded.len()).rev().filter(|index| goes(*index));
         let removed: Vec<_> = removed.map(|index| recorded[index].clone()).collect();
         let kept = (0..recorded.len()).filter(|index| !goes(*index));
-        let mut taken: Vec<String> = kept.map(|index| recorded[index].ifname.clone()).collect();
+        let mut taken: Vec<String> =
+            kept.clone().map(|index| recorded[index].ifname.clone()).collect();
         let mut with_names: Vec<_> = anew
             .into_iter()
             .zip(recorded)
@@ -77,6 +82,14 @@ impl Change {
             taken.push(ifname.clone());
             with_names.push((asked, ifname));
         }
+        let kept = kept.map(|index| recorded[index].asked.as_ref());
+        let then = kept.flatten().chain(with_names.iter().map(|(asked, _)| asked));
+        let names: Vec<_> = then.map(|asked| (asked.to_string(), asked)).collect();
+        let routes: Vec<_> = names
+            .iter()
+            .map(|(name, asked)| (name.as_str(), asked.default_route.as_deref()))
+            .collect();
+        settle_default_routes(&routes)?;
         Ok(Self { removed, added: with_names })
     }
 
@@ -116,6 +129,7 @@ mod tests {
             args: String::new(),
             device: None,
             loses_default: (false, false),
+            put_away: Default::default(),
             asked: None,
         };
         all.iter().map(one).collect()
@@ -198,12 +212,15 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_of_the_node_is_not_given_away() {
+    fn an_interface_of_the_node_is_not_given_away_nor_a_route_twice() {
         let pod = [("pods", "eth0"), ("ns/d", "def1")];
         for annotation in ["a@eth0", "a@def1"] {
             let error = change(annotation, &pod).unwrap_err();
             assert!(error.msg.contains("which the pod has already"), "{error}");
         }
+        let both = r#"[{"name":"a","default-route":["10.0.0.1"]},{"name":"b","default-route":["10.0.0.2"]}]"#;
+        let error = change(both, &pod).unwrap_err();
+        assert!(error.msg.contains("one default route for IPv4"), "{error}");
         // What the node's configuration gives is not the annotation's.
         assert_eq!(change("d", &pod).unwrap().1, "ns/d@net1");
     }

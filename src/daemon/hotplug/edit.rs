@@ -112,18 +112,23 @@ impl Edit<'_> {
         })
     }
 
-    /// Writes the pod's status, where it is another one than the records say.
+    /// Writes the pod's status, where it is another one than the records say. Its default routes are settled before, if
+    /// somebody died over them.
     fn tell(&self) -> Result<()> {
-        wiring::with_executor(None, Vec::new(), |executor, _| {
+        wiring::with_executor(None, Vec::new(), |executor, node| {
             let pods = Pods::new(executor, None);
             let Some(now) = pods.again(self.record)? else { return Ok(()) };
+            let settled = pods.settle(&now, node);
             let status = pods.status(&now)?;
             let told = self.pod.annotations.get(NETWORK_STATUS);
             let same = told.is_some_and(|told| {
                 let parse = |text| serde_json::from_str::<Value>(text).ok();
                 parse(told) == parse(&status)
             });
-            if same { Ok(()) } else { self.cluster.publish_status(self.pod, &status) }
+            if !same {
+                self.cluster.publish_status(self.pod, &status)?;
+            }
+            settled
         })
     }
 

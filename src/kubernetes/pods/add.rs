@@ -6,7 +6,7 @@ use chain::{Attachment, CniResult, Error, Request, Result};
 use delegates::Node;
 use serde_json::Value;
 
-use super::{PodAttachment, PodRecord, Pods, defaults, record::Caller};
+use super::{PodAttachment, PodRecord, Pods, record::Caller};
 use crate::kubernetes::{
     cluster::{Pod, PodEvent},
     devices::Devices,
@@ -96,7 +96,11 @@ impl Pods<'_> {
             added.push(one);
         }
         let netns = request.attachment.netns()?;
-        self.move_defaults(record, &mut added, netns, node)
+        let wanted: Vec<_> = added.iter().map(|one| one.network.default_routes.clone()).collect();
+        let mut results: Vec<_> = added.iter().map(|one| one.result.clone()).collect();
+        let moved = self.move_defaults(record, &wanted, &mut results, netns, node);
+        added.iter_mut().zip(results).for_each(|(one, result)| one.result = result);
+        moved
             .and_then(|()| self.tell(request, &added))
             .inspect_err(|error| self.tell_failure(request, error.to_string()))?;
         record.complete = true;
@@ -150,50 +154,6 @@ impl Pods<'_> {
             })?;
         let device_info = devices.info(network, container_id);
         Ok(Added { network, result, device_info })
-    }
-
-    /// Has the pod's default routes go where it wants them, and records the results as they are then.
-    pub(super) fn move_defaults(
-        &self,
-        record: &PodRecord,
-        added: &mut [Added<'_>],
-        netns: &Path,
-        node: &mut Node,
-    ) -> Result<()> {
-        // Those that lose theirs first: the kernel would have two for a moment otherwise, and refuse neither.
-        added.sort_by_key(|one| !one.network.gateways.is_empty());
-        let moved = added.iter_mut().try_for_each(|one| {
-            if !defaults::is_moved(one.network) {
-                return Ok(());
-            }
-            let moved = defaults::apply(one.network, &mut one.result, netns, node)
-                .and_then(|()| self.amend(record, one));
-            moved.map_err(|error| {
-                error.context(format_args!(
-                    "default route of network {} ({})",
-                    one.network.name, one.network.ifname
-                ))
-            })
-        });
-        let place = |one: &Added<'_>| {
-            record.attachments.iter().position(|other| other.ifname == one.network.ifname)
-        };
-        added.sort_by_key(place);
-        moved
-    }
-
-    /// CHECK and repair go by the recorded result.
-    fn amend(&self, pod: &PodRecord, added: &Added<'_>) -> Result<()> {
-        let planned = pod.attachments.iter().find(|one| one.ifname == added.network.ifname);
-        let Some(planned) = planned else { return Ok(()) };
-        self.with_executor_of(pod, planned.role, |executor| {
-            let attachment = Attachment {
-                network: planned.network.clone(),
-                ifname: planned.ifname.clone(),
-                ..pod.attachment(None)?
-            };
-            executor.amend(&attachment, &added.result)
-        })
     }
 
     /// Writes the pod's status.

@@ -64,23 +64,19 @@ impl Pods<'_> {
             }
             record.attachments.push(planned.clone());
             self.records.write(&record)?;
+            let caller = record.caller.clone();
             let request = PodRequest {
                 attachment: &attachment,
                 pod: Some(pod),
-                caller: record.caller.as_ref(),
+                caller: caller.as_ref(),
                 networks: std::slice::from_ref(network),
                 prev_result: None,
             };
-            let attached =
-                self.attach(&record, &request, (network, &planned), node).and_then(|added| {
-                    let mut added = [added];
-                    let netns = attachment.netns()?;
-                    let moved = self.move_defaults(&record, &mut added, netns, node);
-                    moved.map(|()| {
-                        let [added] = added;
-                        added.result
-                    })
-                });
+            let attached = self.attach(&record, &request, (network, &planned), node);
+            let result = attached.map(|added| added.result);
+            let attached = result.and_then(|result| {
+                self.settle_defaults(&mut record, attachment.netns()?, node).map(|()| result)
+            });
             attached.map_err(|error| {
                 let netns = attachment.netns.as_deref();
                 let mut undone = record.clone();
@@ -90,7 +86,8 @@ impl Pods<'_> {
                     return error.and(format_args!("rolling back was not complete: {undo}"));
                 }
                 record.attachments.pop();
-                match self.records.write(&record) {
+                let kept = self.records.write(&record);
+                match kept.and_then(|()| self.settle_defaults_of(&mut record, &attachment, node)) {
                     Ok(()) => error,
                     Err(kept) => error.and(kept),
                 }
@@ -107,8 +104,32 @@ impl Pods<'_> {
             let one = record.attachments[place].clone();
             self.detach(&record, &one, attachment.netns.as_deref(), node)?;
             record.attachments.remove(place);
-            self.records.write(&record)
+            self.records.write(&record)?;
+            self.settle_defaults_of(&mut record, &attachment, node)
         })
+    }
+
+    /// Has a running pod's default routes go by what it is attached to: somebody may have been killed before.
+    pub fn settle(&self, record: &PodRecord, node: &mut Node) -> Result<()> {
+        let plain = |one: &PodAttachment| {
+            let asked = one.asked.as_ref().and_then(|asked| asked.default_route.as_ref());
+            one.put_away.is_empty() && asked.is_none()
+        };
+        if record.attachments.iter().all(plain) {
+            return Ok(());
+        }
+        self.change(record, |mut record, attachment| {
+            self.settle_defaults_of(&mut record, &attachment, node)
+        })
+    }
+
+    fn settle_defaults_of(
+        &self,
+        record: &mut PodRecord,
+        attachment: &Attachment,
+        node: &mut Node,
+    ) -> Result<()> {
+        self.settle_defaults(record, attachment.netns()?, node)
     }
 
     /// Changes a pod's networks under its lock, if it is still the same one and lives.

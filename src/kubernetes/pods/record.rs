@@ -18,6 +18,7 @@ use super::{
         selection::Selection,
     },
     PodRequest,
+    defaults::PutAway,
 };
 
 /// A pod's record.
@@ -107,6 +108,9 @@ pub struct PodAttachment {
     /// The address families (IPv4, IPv6) of which it is not to have the pod's default route; none in older records.
     #[serde(default, skip_serializing_if = "is_none")]
     pub loses_default: (bool, bool),
+    /// The default routes that its chain made and it does not have now.
+    #[serde(default, skip_serializing_if = "PutAway::is_empty")]
+    pub put_away: PutAway,
     /// The element of the pod's annotation that asked for it; absent where none did, and in older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Selection>,
@@ -194,7 +198,8 @@ impl PodAttachment {
             capability_args: network.capability_args.clone(),
             args: network.args.to_string(),
             device: network.resource.clone().zip(network.device_id.clone()),
-            loses_default: network.loses_default,
+            loses_default: network.default_routes.loses,
+            put_away: PutAway::default(),
             asked: network.asked.clone(),
         }
     }

@@ -171,7 +171,7 @@ fn one_interface_is_not_two_networks() {
 }
 
 fn routes(networks: &[Network]) -> Vec<(usize, (bool, bool))> {
-    networks.iter().map(|n| (n.gateways.len(), n.loses_default)).collect()
+    networks.iter().map(|n| (n.default_routes.gateways.len(), n.default_routes.loses)).collect()
 }
 
 #[test]

@@ -52,12 +52,12 @@ proptest! {
         if let Ok(networks) = fake().asks_json(&json!(elements)).resolve() {
             for v4 in [true, false] {
                 let has = |index: &usize| {
-                    networks[*index].gateways.iter().filter(|gateway| gateway.is_ipv4() == v4).count()
+                    networks[*index].default_routes.gateways.iter().filter(|gateway| gateway.is_ipv4() == v4).count()
                 };
                 let with: Vec<_> = (0..networks.len()).filter(|index| has(index) > 0).collect();
                 prop_assert!(with.len() <= 1 && with.iter().all(|index| has(index) == 1));
                 for (index, network) in networks.iter().enumerate() {
-                    let lost = if v4 { network.loses_default.0 } else { network.loses_default.1 };
+                    let lost = if v4 { network.default_routes.loses.0 } else { network.default_routes.loses.1 };
                     let gives_up = index >= 2 && asked[index - 2].as_ref().is_some_and(Vec::is_empty);
                     prop_assert_eq!(lost, !with.contains(&index) && (!with.is_empty() || gives_up));
                 }
