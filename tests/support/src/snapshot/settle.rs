@@ -10,8 +10,8 @@ use crate::wait::within;
 /// Long enough for duplicate address detection (1 s, after a random delay of up to 1 s).
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Awaits that each veth that is up has its link-local address, and that it is past duplicate address detection: then its
-/// routes are there, too. Bridges are not waited for.
+/// Awaits that each veth that is up has its link-local address, that its addresses are past duplicate address detection, and that
+/// they have their routes, which the kernel makes only after it has said so. Bridges are not waited for.
 ///
 /// Gives up without a word: a link may be such that this never comes.
 pub(super) fn settle(netns: &Netns) {
@@ -20,6 +20,10 @@ pub(super) fn settle(netns: &Netns) {
 
 fn is_settled(netns: &Netns) -> bool {
     let links = netns.json(["ip", "-j", "-d", "addr", "show", "up", "type", "veth"]);
+    let is_routed = |dev: &str, address: &Value| {
+        let routes = netns.json(["ip", "-j", "-6", "route", "show", "table", "local", "dev", dev]);
+        routes.as_array().is_some_and(|all| all.iter().any(|one| one["dst"] == address["local"]))
+    };
     let settled = |link: &Value| {
         let Some(name) = link["ifname"].as_str() else { return true };
         let flags = link["flags"].as_array().into_iter().flatten();
@@ -29,6 +33,10 @@ fn is_settled(netns: &Netns) -> bool {
         let addresses = link["addr_info"].as_array().into_iter().flatten();
         let addresses: Vec<_> = addresses.filter(|address| address["family"] == "inet6").collect();
         if addresses.iter().any(|address| address["tentative"] == true) {
+            return false;
+        }
+        if !addresses.iter().all(|address| address["dadfailed"] == true || is_routed(name, address))
+        {
             return false;
         }
         addresses.iter().any(|address| address["scope"] == "link")
