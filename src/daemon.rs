@@ -14,6 +14,7 @@ mod memory;
 mod metrics;
 mod multus;
 mod receive;
+mod routes;
 mod server;
 mod socket;
 mod watch;
@@ -69,6 +70,8 @@ pub struct Args {
     pub multus_config: Option<PathBuf>,
     #[command(flatten)]
     pub conf: NetConfArgs,
+    #[command(flatten)]
+    pub routes: routes::RouteArgs,
     /// Serve /metrics, /healthz and /readyz here as well, e.g. 127.0.0.1:9464.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_address: Option<SocketAddr>,
@@ -114,8 +117,16 @@ async fn serve(
     let mut ends = [told(SignalKind::terminate())?, told(SignalKind::interrupt())?];
     let metrics = Arc::new(Metrics::default());
     let cluster = cluster::find(args, account).await?;
-    let watches: &[_] = if cluster.is_some() { &cluster::WATCHES } else { &[] };
-    let health = Arc::new(Health::new(watches));
+    let mut watches = if cluster.is_some() { cluster::WATCHES.to_vec() } else { Vec::new() };
+    if args.routes.pod_routes.is_some() {
+        if cluster.is_none() {
+            return Err(Error::config(
+                "--pod-routes needs a cluster: give --kubeconfig, or run in a pod with a service account",
+            ));
+        }
+        watches.push(routes::WATCH);
+    }
+    let health = Arc::new(Health::new(&watches));
     let multus_metrics = multus.as_ref().and_then(DaemonConfig::metrics_port);
     let metrics_address =
         args.metrics_address.or(multus_metrics.map(|port| (Ipv6Addr::UNSPECIFIED, port).into()));
@@ -128,7 +139,12 @@ async fn serve(
     let inside = place.listen("health.sock")?;
     tokio::spawn(http::serve(http::Door::Unix(inside), metrics.clone(), health.clone()));
 
-    let cluster = cluster.map(|found| found.watch(&metrics, &health));
+    let cluster = cluster.map(|found| {
+        let node_name = found.node_name().to_owned();
+        let cluster = found.watch(&metrics, &health);
+        routes::follow(args.routes, node_name, cluster.clone(), &metrics, &health);
+        cluster
+    });
     let server =
         Arc::new(Server::new(args, place.dirs().clone(), cluster, multus.clone(), metrics));
     let listener = place.listen(handover::SOCKET)?;

@@ -8,7 +8,6 @@ mod commands;
 mod daemon;
 mod handover;
 mod kept_folder;
-#[allow(dead_code, reason = "the verbs come to use it as its parts are finished")]
 mod kubernetes;
 mod logging;
 mod meta;
@@ -16,6 +15,7 @@ mod multus_shim;
 mod net_conf;
 mod output;
 mod plugin;
+mod reach;
 mod trial;
 mod wiring;
 

@@ -8,6 +8,7 @@ pub mod conntrack;
 mod error;
 pub mod link;
 mod mac;
+pub mod neigh;
 pub mod netns;
 pub mod route;
 mod socket;
@@ -54,6 +55,11 @@ impl Net {
     /// Where this is, for messages: "the host" or the namespace's path.
     pub fn place(&self) -> &str {
         &self.place
+    }
+
+    /// `ip neigh` and `bridge fdb`.
+    pub fn neigh(&self) -> neigh::Neighbours<'_> {
+        neigh::Neighbours(self)
     }
 
     /// `ip link`.

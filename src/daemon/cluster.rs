@@ -59,6 +59,11 @@ pub async fn find(args: &Args, account: &Path) -> Result<Option<Found>> {
 }
 
 impl Found {
+    /// This node's name.
+    pub fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
     /// Watches it from here on.
     pub fn watch(self, metrics: &Arc<Metrics>, health: &Arc<Health>) -> Arc<Cached> {
         let resource = definition_resource();

@@ -26,6 +26,7 @@ pub struct Metrics {
     plugged: Family<Plugged, Counter>,
     watch_up: Family<Watch, Gauge>,
     watch_objects: Family<Watch, Gauge>,
+    unreached: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +71,7 @@ impl Default for Metrics {
             plugged: Family::default(),
             watch_up: Family::default(),
             watch_objects: Family::default(),
+            unreached: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("catena");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -93,6 +95,11 @@ impl Default for Metrics {
         let watch_up = metrics.watch_up.clone();
         registry.register("watch_up", "Whether a watch of the API is answered", watch_up);
         let objects = metrics.watch_objects.clone();
+        registry.register(
+            "route_problems",
+            "What keeps routes to other nodes' pods from being as they should",
+            metrics.unreached.clone(),
+        );
         registry.register("watch_objects", "Objects that a watch keeps", objects);
         Self { registry: Mutex::new(registry), ..metrics }
     }
@@ -118,6 +125,11 @@ impl Metrics {
         self.watch_up.get_or_create(&Watch { resource }).set(up.into());
         let objects = objects.try_into().unwrap_or(i64::MAX);
         self.watch_objects.get_or_create(&Watch { resource }).set(objects);
+    }
+
+    /// How many problems there are with routes to other nodes' pods.
+    pub fn unreached(&self, problems: usize) {
+        self.unreached.set(problems.try_into().unwrap_or(i64::MAX));
     }
 
     /// All of them in the OpenMetrics text format.

@@ -78,9 +78,6 @@ pub struct Conf {
     /// `readinessindicatorfile`: the file that says that the cluster network is ready.
     #[serde(rename = "readinessindicatorfile", default)]
     pub readiness_indicator_file: Option<PathBuf>,
-    /// `retryDeleteOnError`: what a failed DEL left stays on record. So it is here in any case.
-    #[serde(rename = "retryDeleteOnError", default)]
-    pub retry_delete_on_error: bool,
     /// `auxiliaryCNIChainName`: a chain of this name beside the cluster network, whose plugins others drop as files into
     /// `<folder of the cluster network>/<name>`.
     #[serde(rename = "auxiliaryCNIChainName", default)]

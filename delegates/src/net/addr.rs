@@ -36,6 +36,8 @@ impl NewAddress {
 /// An address as it is on a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
+    /// The index of the device.
+    pub index: u32,
     /// The address with its prefix length.
     pub net: IpNet,
     /// Whether duplicate address detection has not finished: it cannot be used yet.
@@ -128,6 +130,7 @@ impl Address {
             }
         }
         Some(Self {
+            index: message.header.index,
             net: IpNet::new(local.or(address)?, message.header.prefix_len).ok()?,
             tentative: flags.contains(AddressFlags::Tentative),
             dad_failed: flags.contains(AddressFlags::Dadfailed),

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 
 use super::{Mac, Net, NetError, Refusal, Result};
 
-pub use kinds::{Bridge, Ifb, NewLink, Veth, VethPeer};
+pub use kinds::{Bridge, Ifb, NewLink, Veth, VethPeer, VxlanEndpoint, VxlanTunnel};
 pub use view::{Link, Port};
 
 /// The devices of one namespace.

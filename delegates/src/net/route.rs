@@ -3,17 +3,20 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::NLM_F_CREATE;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
-        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
-        RouteType,
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+        RouteProtocol, RouteType,
     },
 };
 use nix::errno::Errno;
 
 use super::{Net, Refusal, Result, addr::family};
+
+/// Who made a route that has no other maker: an administrator, or a plugin for good.
+const BOOT: RouteProtocol = RouteProtocol::Boot;
 
 /// The routes of one namespace.
 pub struct Routes<'a>(pub(super) &'a Net);
@@ -41,6 +44,8 @@ pub struct Route {
     pub advmss: Option<u32>,
     /// Whether the destination is one of the namespace's own addresses.
     pub local: bool,
+    /// Whether the next hop is on the link although no route says so.
+    pub onlink: bool,
 }
 
 impl Route {
@@ -64,6 +69,7 @@ impl Route {
             mtu: None,
             advmss: None,
             local: false,
+            onlink: false,
         }
     }
 }
@@ -90,7 +96,7 @@ impl Routes<'_> {
     /// A route to the same destination by another next hop is no hindrance: a second attachment may bring a default
     /// route of its own. The new one comes first (IPv4), or both become one multipath route (IPv6).
     pub fn add(&self, route: &Route) -> Result<bool> {
-        match self.0.request(RouteNetlinkMessage::NewRoute(route.message()), NLM_F_CREATE) {
+        match self.0.request(RouteNetlinkMessage::NewRoute(route.message(BOOT)), NLM_F_CREATE) {
             Ok(_) => Ok(true),
             Err(refusal) if refusal.errno == Errno::EEXIST => Ok(false),
             Err(refusal) => Err(refusal.on(format!("add route {route} in {}", self.0.place()))),
@@ -99,7 +105,7 @@ impl Routes<'_> {
 
     /// Removes a route; false where there is none such.
     pub fn del(&self, route: &Route) -> Result<bool> {
-        match self.0.request(RouteNetlinkMessage::DelRoute(route.message()), 0) {
+        match self.0.request(RouteNetlinkMessage::DelRoute(route.message(BOOT)), 0) {
             Ok(_) => Ok(true),
             Err(refusal) if refusal.errno == Errno::ESRCH => Ok(false),
             Err(refusal) => Err(refusal.on(format!("remove route {route} in {}", self.0.place()))),
@@ -134,6 +140,53 @@ impl Routes<'_> {
             })
             .flatten()
             .filter(|route| route.dev == dev)
+            .collect())
+    }
+
+    /// Sets a route that this routing daemon (`protocol`, as in rtnetlink(7)) keeps: there is no moment without one where the
+    /// destination had another.
+    pub fn keep(&self, route: &Route, protocol: u8) -> Result<()> {
+        let message = route.message(protocol.into());
+        self.0
+            .request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+            .map(drop)
+            .map_err(|refusal| refusal.on(format!("set route {route} in {}", self.0.place())))
+    }
+
+    /// Removes a route that this routing daemon keeps; false where there is none such.
+    pub fn drop_kept(&self, route: &Route, protocol: u8) -> Result<bool> {
+        match self.0.request(RouteNetlinkMessage::DelRoute(route.message(protocol.into())), 0) {
+            Ok(_) => Ok(true),
+            Err(refusal) if refusal.errno == Errno::ESRCH => Ok(false),
+            Err(refusal) => Err(refusal.on(format!("remove route {route} in {}", self.0.place()))),
+        }
+    }
+
+    /// The routes of a family, in the main table, that this routing daemon keeps.
+    pub fn kept(&self, v6: bool, protocol: u8) -> Result<Vec<Route>> {
+        let protocol = RouteProtocol::from(protocol);
+        let mut message = RouteMessage::default();
+        message.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        message.header.protocol = protocol;
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(RouteAttribute::Table(RouteHeader::RT_TABLE_MAIN.into()));
+        let answers = match self.0.dump(RouteNetlinkMessage::GetRoute(message)) {
+            Ok(answers) => answers,
+            // No IPv6.
+            Err(Refusal { errno: Errno::EOPNOTSUPP | Errno::ENOENT, .. }) => Vec::new(),
+            Err(refusal) => {
+                return Err(refusal.on(format!("list the routes in {}", self.0.place())));
+            }
+        };
+        Ok(answers
+            .iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewRoute(message) if message.header.protocol == protocol => {
+                    Some(Route::from_message(message))
+                }
+                _ => None,
+            })
+            .flatten()
             .collect())
     }
 
@@ -192,14 +245,15 @@ impl Routes<'_> {
 }
 
 impl Route {
-    fn message(&self) -> RouteMessage {
+    fn message(&self, protocol: RouteProtocol) -> RouteMessage {
         let mut message = RouteMessage::default();
         let table = self.table.unwrap_or(RouteHeader::RT_TABLE_MAIN.into());
         message.header = RouteHeader {
             address_family: family(self.dst.addr()),
             destination_prefix_length: self.dst.prefix_len(),
             table: u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
-            protocol: RouteProtocol::Boot,
+            protocol,
+            flags: if self.onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
             scope: self.scope.unwrap_or_else(|| self.default_scope()).into(),
             kind: if self.local { RouteType::Local } else { RouteType::Unicast },
             ..RouteHeader::default()
@@ -238,6 +292,7 @@ impl Route {
             scope: Some(message.header.scope.into()),
             table: Some(message.header.table.into()),
             local: message.header.kind == RouteType::Local,
+            onlink: message.header.flags.contains(RouteFlags::Onlink),
             ..Self::new(nowhere, 0)
         };
         let mut hops = Vec::new();

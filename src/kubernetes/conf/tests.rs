@@ -36,7 +36,7 @@ fn what_is_absent_null_or_empty_has_multus_defaults() {
         assert_eq!(conf.multus_namespace, "kube-system");
         assert_eq!(conf.cni_dir, PathBuf::from("/var/lib/cni/multus"));
         assert!(conf.delegates.is_empty() && conf.default_networks.is_empty());
-        assert!(!conf.namespace_isolation && !conf.retry_delete_on_error);
+        assert!(!conf.namespace_isolation);
         assert_eq!(
             (conf.kubeconfig, conf.cluster_network, conf.readiness_indicator_file),
             (None, None, None)
@@ -85,7 +85,7 @@ fn a_multus_file_is_read_as_it_stands() {
     assert_eq!(conf.delegates[0]["type"], "weave-net");
     assert_eq!(conf.multus_namespace, "tools");
     assert_eq!(conf.readiness_indicator_file, Some("/run/ready".into()));
-    assert!(conf.namespace_isolation && conf.retry_delete_on_error);
+    assert!(conf.namespace_isolation);
     assert_eq!(conf.auxiliary_chain.as_deref(), Some("vendor"));
     assert_eq!(conf.master_plugin.as_deref(), Some("10-calico.conflist"));
     let rotation = conf.log.rotation;

@@ -1,9 +1,12 @@
 //! The kinds of devices that are created here.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::{
+    net::IpAddr,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
 
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 
 use crate::net::{Mac, Netns};
@@ -107,6 +110,50 @@ impl NewLink for Ifb<'_> {
 
     fn doing(&self) -> String {
         format!("create ifb {}", self.name)
+    }
+}
+
+/// A tunnel over UDP to endpoints that its forwarding table names (RFC 7348). It learns none by itself.
+pub struct VxlanTunnel<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its MTU.
+    pub mtu: u32,
+    /// What tells it from other tunnels between the same endpoints.
+    pub endpoint: VxlanEndpoint,
+}
+
+/// How a tunnel is found from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VxlanEndpoint {
+    /// The network's identifier (VNI).
+    pub id: u32,
+    /// The address that packets go out from.
+    pub local: IpAddr,
+    /// The UDP port.
+    pub port: u16,
+}
+
+impl NewLink for VxlanTunnel<'_> {
+    fn message(&self) -> LinkMessage {
+        let VxlanEndpoint { id, local, port } = self.endpoint;
+        let local = match local {
+            IpAddr::V4(ip) => InfoVxlan::Local(ip),
+            IpAddr::V6(ip) => InfoVxlan::Local6(ip),
+        };
+        let mut message = named(self.name, Some(self.mtu));
+        message.attributes.push(LinkAttribute::Address(self.mac.0.to_vec()));
+        set_up(&mut message, true);
+        let data =
+            vec![InfoVxlan::Id(id), local, InfoVxlan::Port(port), InfoVxlan::Learning(false)];
+        with_kind(message, InfoKind::Vxlan, Some(InfoData::Vxlan(data)))
+    }
+
+    fn doing(&self) -> String {
+        let VxlanEndpoint { id, local, port } = self.endpoint;
+        format!("create vxlan {} (id {id}, port {port}, local {local})", self.name)
     }
 }
 

@@ -1,9 +1,13 @@
 //! What the kernel says about a device.
 
+use std::net::IpAddr;
+
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoPortData, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+    InfoBridgePort, InfoData, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, State,
 };
 
+use super::VxlanEndpoint;
 use crate::net::Mac;
 
 /// A device as it is.
@@ -38,6 +42,8 @@ pub struct Link {
     pub peer: Option<u32>,
     /// As a bridge's port.
     pub port: Option<Port>,
+    /// As a vxlan with one address that its packets go out from.
+    pub vxlan: Option<VxlanEndpoint>,
 }
 
 /// What a bridge knows of its port.
@@ -87,6 +93,7 @@ impl Link {
                     isolated: data.contains(&InfoBridgePort::Isolated(true)),
                 });
             }
+            LinkInfo::Data(InfoData::Vxlan(data)) => self.vxlan = vxlan(data),
             _ => {}
         }
     }
@@ -95,4 +102,18 @@ impl Link {
     pub fn mac_text(&self) -> String {
         self.mac.map(|mac| mac.to_string()).unwrap_or_default()
     }
+}
+
+fn vxlan(data: &[InfoVxlan]) -> Option<VxlanEndpoint> {
+    let (mut id, mut local, mut port) = (None, None, None);
+    for attribute in data {
+        match attribute {
+            InfoVxlan::Id(value) => id = Some(*value),
+            InfoVxlan::Local(ip) => local = Some(IpAddr::from(*ip)),
+            InfoVxlan::Local6(ip) => local = Some(IpAddr::from(*ip)),
+            InfoVxlan::Port(value) => port = Some(*value),
+            _ => {}
+        }
+    }
+    Some(VxlanEndpoint { id: id?, local: local?, port: port? })
 }

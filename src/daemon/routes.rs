@@ -1,0 +1,186 @@
+//! Keeps the routes to other nodes' pods in step with the cluster's nodes.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use chain::{Error, Result};
+use delegates::Node;
+use kube::{
+    Api as ApiOf,
+    api::ApiResource,
+    core::{GroupVersionKind, Object},
+    runtime::{
+        reflector::{Store, store::Writer},
+        watcher::{Config, watcher},
+    },
+};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
+
+use super::{cached::Cached, health::Health, metrics::Metrics, watch};
+use crate::reach::{self, Peer, TunnelSettings, Ways, Wish};
+
+/// What is watched.
+pub const WATCH: &str = "nodes";
+
+/// How often the kernel's tables are looked at when no node changes: what others have changed in them is put right.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// How other nodes' pods are reached.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct RouteArgs {
+    /// Keep routes to the pods of all other nodes, by their podCIDRs.
+    #[arg(long, value_enum, value_name = "WAYS", num_args = 0..=1, default_missing_value = "auto")]
+    pub pod_routes: Option<Ways>,
+    /// The tunnel's VXLAN network identifier, the same on all nodes.
+    #[arg(long, default_value_t = 3239, value_parser = clap::value_parser!(u32).range(1..1 << 24), value_name = "VNI")]
+    pub vxlan_id: u32,
+    /// The tunnel's UDP port, the same on all nodes.
+    #[arg(long, default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]
+    pub vxlan_port: u16,
+}
+
+/// What is read of a Node beside its metadata.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default, rename = "podCIDR")]
+    pod_cidr: Option<String>,
+    #[serde(default, rename = "podCIDRs")]
+    pod_cidrs: Vec<String>,
+}
+
+/// The same of its status.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Status {
+    #[serde(default)]
+    addresses: Vec<NodeAddress>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct NodeAddress {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
+}
+
+type NodeObject = Object<Spec, Status>;
+
+/// Watches the nodes and keeps the routes, from here on for ever.
+pub fn follow(
+    args: RouteArgs,
+    node_name: String,
+    cluster: Arc<Cached>,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+) {
+    let Some(ways) = args.pod_routes else { return };
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Node"));
+    let writer = Writer::<NodeObject>::new(resource.clone());
+    let nodes = writer.as_reader();
+    let changed = Arc::new(Notify::new());
+    let (seen, counted, notify) = (health.clone(), metrics.clone(), changed.clone());
+    tokio::spawn(async move {
+        let open =
+            |client| watcher(ApiOf::<NodeObject>::all_with(client, &resource), Config::default());
+        let Some(watched) = seen.watches().iter().find(|watched| watched.name() == WATCH) else {
+            return;
+        };
+        watch::follow(cluster.api(), open, writer, watched, &counted, |_| notify.notify_one())
+            .await;
+    });
+    let keeper = Keeper {
+        ways,
+        settings: TunnelSettings { id: args.vxlan_id, port: args.vxlan_port },
+        node_name,
+        problems: BTreeSet::new(),
+    };
+    tokio::spawn(keep(keeper, nodes, changed, metrics.clone()));
+}
+
+struct Keeper {
+    ways: Ways,
+    settings: TunnelSettings,
+    node_name: String,
+    /// What was logged as wrong.
+    problems: BTreeSet<String>,
+}
+
+async fn keep(
+    mut keeper: Keeper,
+    nodes: Store<NodeObject>,
+    changed: Arc<Notify>,
+    metrics: Arc<Metrics>,
+) {
+    // Before the API has told of all nodes nothing is taken away.
+    if nodes.wait_until_ready().await.is_err() {
+        return;
+    }
+    loop {
+        let peers: Vec<_> = nodes.state().iter().map(|node| peer(node)).collect();
+        let round = spawn_blocking(move || {
+            let problems = keeper.round(&peers);
+            (keeper, problems)
+        });
+        match round.await {
+            Ok((back, problems)) => {
+                keeper = back;
+                metrics.unreached(problems);
+            }
+            // A panic, which has been printed.
+            Err(_) => return,
+        }
+        // Either way the tables are looked at.
+        let _ = timeout(ROUND, changed.notified()).await;
+    }
+}
+
+impl Keeper {
+    /// Makes the kernel's tables as they should be; returns how many problems there are.
+    fn round(&mut self, peers: &[Peer]) -> usize {
+        let mut problems = match self.apply(peers) {
+            Ok(problems) => problems,
+            Err(error) => vec![error.to_string()],
+        };
+        problems.retain(|problem| !problem.is_empty());
+        for problem in problems.iter().filter(|problem| !self.problems.contains(*problem)) {
+            tracing::warn!("pods of other nodes: {problem}");
+        }
+        self.problems = problems.into_iter().collect();
+        self.problems.len()
+    }
+
+    fn apply(&self, peers: &[Peer]) -> Result<Vec<String>> {
+        let own = peers.iter().find(|peer| peer.name == self.node_name).ok_or_else(|| {
+            Error::config(format!(
+                "there is no Node {}: give this node's name by --node-name or NODE_NAME",
+                self.node_name
+            ))
+        })?;
+        let node = Node::new();
+        let net = node.host()?;
+        let link_to = |ip| net.route().link_to(ip).ok().flatten();
+        let wish = Wish::of(self.ways, own, peers, link_to);
+        let applied = reach::apply(&net, &wish, self.settings)?;
+        if applied != reach::Applied::default() {
+            let reach::Applied { set, removed } = applied;
+            tracing::info!(set, removed, routes = wish.routes.len(), "routes to other nodes' pods");
+        }
+        Ok(wish.problems)
+    }
+}
+
+fn peer(node: &NodeObject) -> Peer {
+    let cidrs = match node.spec.pod_cidrs.as_slice() {
+        [] => node.spec.pod_cidr.as_slice(),
+        all => all,
+    };
+    let addresses = node.status.iter().flat_map(|status| &status.addresses);
+    Peer {
+        name: node.metadata.name.clone().unwrap_or_default(),
+        addresses: addresses
+            .filter(|address| address.kind == "InternalIP")
+            .filter_map(|address| address.address.parse().ok())
+            .collect(),
+        pod_cidrs: cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect(),
+    }
+}

@@ -1,0 +1,96 @@
+//! What is wished for; that the kernel does so is tested with real nodes (`tests/pod_routes`).
+
+use std::net::IpAddr;
+
+use delegates::net::neigh::Neighbour;
+use ipnet::IpNet;
+
+use super::plan::{Hop, Peer, Ways, Wish};
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn peer(name: &str, addresses: &[&str], pod_cidrs: &[&str]) -> Peer {
+    Peer {
+        name: name.into(),
+        addresses: addresses.iter().map(|text| ip(text)).collect(),
+        pod_cidrs: pod_cidrs.iter().map(|text| text.parse().unwrap()).collect(),
+    }
+}
+
+/// 192.168.1.0/24 and fd01::/64 are on the link of device 2.
+fn link_to(ip: IpAddr) -> Option<u32> {
+    let links: [IpNet; 2] = ["192.168.1.0/24".parse().unwrap(), "fd01::/64".parse().unwrap()];
+    links.iter().any(|net| net.contains(&ip)).then_some(2)
+}
+
+fn wish_of(ways: Ways, own: &Peer, others: &[Peer]) -> Wish {
+    let mut peers = others.to_vec();
+    peers.push(own.clone());
+    Wish::of(ways, own, &peers, link_to)
+}
+
+fn own() -> Peer {
+    peer("own", &["192.168.1.1", "fd01::1"], &["10.1.1.0/24", "fd10:0:0:1::/64"])
+}
+
+#[test]
+fn each_family_goes_by_the_address_of_its_own() {
+    let near = peer("near", &["fd01::2", "192.168.1.2"], &["10.1.2.0/24", "fd10:0:0:2::/64"]);
+    let wish = wish_of(Ways::Auto, &own(), &[near]);
+    let hops: Vec<_> = wish.routes.iter().map(|(_, hop)| *hop).collect();
+    let link = |via| Hop::Link { via: ip(via), dev: 2 };
+    assert_eq!(hops, [link("192.168.1.2"), link("fd01::2")]);
+    assert_eq!((wish.tunnel, wish.problems), (None, vec![]));
+}
+
+#[test]
+fn what_is_not_on_a_link_goes_through_the_tunnel_between_addresses_of_one_family() {
+    let far = peer("far", &["192.168.2.2"], &["10.1.2.0/24", "fd10:0:0:2::/64"]);
+    let wish = wish_of(Ways::Auto, &own(), std::slice::from_ref(&far));
+    let hops: Vec<_> = wish.routes.iter().map(|(_, hop)| *hop).collect();
+    let tunnel = |via| Hop::Tunnel { via: ip(via) };
+    assert_eq!(hops, [tunnel("10.1.2.0"), tunnel("fd10:0:0:2::")]);
+    let made = wish.tunnel.unwrap();
+    assert_eq!(made.local, ip("192.168.1.1"));
+    assert_eq!(made.addresses, [ip("10.1.1.0"), ip("fd10:0:0:1::")]);
+    // The far node makes its own end with the very address that this one expects there.
+    let own_of_far = Wish::of(Ways::Auto, &far, &[own()], |_| None).tunnel.unwrap();
+    let expected = [
+        Neighbour::Address(ip("10.1.2.0"), own_of_far.mac),
+        Neighbour::Endpoint(own_of_far.mac, ip("192.168.2.2")),
+        Neighbour::Address(ip("fd10:0:0:2::"), own_of_far.mac),
+    ];
+    assert_eq!(made.neighbours, expected);
+    assert_eq!(own_of_far.mac.0[0] & 3, 2, "unicast, locally administered");
+}
+
+#[test]
+fn what_cannot_be_reached_is_a_problem_and_no_hindrance_to_others() {
+    let peers = [
+        peer("mute", &[], &["10.1.2.0/24"]),
+        peer("same", &["192.168.1.9"], &["10.1.1.128/25"]),
+        peer("near", &["192.168.1.2"], &["10.1.3.0/24"]),
+    ];
+    let wish = wish_of(Ways::Auto, &own(), &peers);
+    assert_eq!(wish.routes.len(), 1);
+    assert_eq!(
+        wish.problems,
+        [
+            "node mute: the tunnel goes out from 192.168.1.1, and it has no InternalIP of that family (none)",
+            "node same: its podCIDR 10.1.1.128/25 overlaps that of node own: give it another",
+        ]
+    );
+    let far = [peer("far", &["192.168.2.2"], &["10.1.2.0/24"])];
+    let wish = wish_of(Ways::HostGw, &own(), &far);
+    assert!(wish.problems[0].ends_with("use --pod-routes auto or vxlan"), "{:?}", wish.problems);
+    assert!(wish.routes.is_empty() && wish.tunnel.is_none());
+}
+
+#[test]
+fn with_vxlan_near_nodes_are_reached_through_the_tunnel_too() {
+    let near = peer("near", &["192.168.1.2"], &["10.1.2.0/24"]);
+    let wish = wish_of(Ways::Vxlan, &own(), &[near]);
+    assert_eq!(wish.routes[0].1, Hop::Tunnel { via: ip("10.1.2.0") });
+}

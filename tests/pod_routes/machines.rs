@@ -1,0 +1,162 @@
+//! Nodes of one cluster as network namespaces of one machine, joined by links, with a daemon in each and one real API server.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+use testnode::kubernetes::{ApiServer, nodes};
+use testnode::{Background, Container, Netns, Node, links, until};
+
+use crate::{CATENA, PATIENCE};
+
+/// What a daemon with routes takes beside the rights that `deploy/` grants.
+const RIGHTS: &str = r#"{ "apiVersion": "v1", "kind": "List", "items": [
+  { "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "catena-nodes" },
+    "rules": [{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"] }] },
+  { "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": "catena-nodes" },
+    "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "catena-nodes" },
+    "subjects": [{ "kind": "ServiceAccount", "name": "catena", "namespace": "kube-system" }] }] }"#;
+
+/// The wires between the nodes, and the API server at the end of each.
+pub struct Wires<'n> {
+    pub node: &'n Node,
+    pub api: ApiServer<'n>,
+    token: String,
+}
+
+/// A node of the cluster.
+pub struct Machine<'w> {
+    wires: &'w Wires<'w>,
+    pub netns: Container,
+    name: &'static str,
+    link: u8,
+    host: u8,
+}
+
+impl<'n> Wires<'n> {
+    /// Two links, 192.168.1.0/24 with fd01::/64 and 192.168.2.0/24 with fd02::/64, and a router between them.
+    pub fn new(node: &'n Node) -> Self {
+        for link in [1, 2] {
+            node.ip(&format!(
+                "link add lan{link} type bridge\naddr add 192.168.{link}.1/24 dev lan{link}\n\
+                 addr add fd0{link}::1/64 dev lan{link} nodad\nlink set lan{link} up\n"
+            ));
+        }
+        node.set_sysctl("ipv4.ip_forward", "1");
+        node.set_sysctl("ipv6.conf.all.forwarding", "1");
+        node.bridge_nf(false);
+        let api = ApiServer::start_with(node, &["--bind-address=0.0.0.0"]);
+        let token = api.deploy(testnode::kubernetes::Rights::Daemon);
+        api.apply(RIGHTS);
+        Self { node, api, token }
+    }
+
+    /// A node on one of the links, not yet in the cluster.
+    pub fn machine(&self, name: &'static str, link: u8, host: u8) -> Machine<'_> {
+        let netns = self.node.container(name);
+        self.node.ip(&format!(
+            "link add name {name} type veth peer name eth0 netns {name}\nlink set dev {name} master lan{link} up\n"
+        ));
+        netns.set_sysctl("ipv4.ip_forward", "1");
+        netns.set_sysctl("ipv6.conf.all.forwarding", "1");
+        netns.ip(&format!(
+            "link set lo up\naddr add 192.168.{link}.{host}/24 dev eth0\n\
+             addr add fd0{link}::{host:x}/64 dev eth0 nodad\nlink set eth0 up\n\
+             route add default via 192.168.{link}.1\nroute add default via fd0{link}::1\n"
+        ));
+        Machine { wires: self, netns, name, link, host }
+    }
+}
+
+impl Machine<'_> {
+    /// Joins the cluster: its Node, with these parts of the pods' addresses.
+    pub fn join(&self, pod_cidrs: &[&str]) {
+        let Self { name, link, host, .. } = self;
+        let admin = self.wires.api.admin();
+        self.wires.api.add_node(name, pod_cidrs);
+        let addresses = json!([
+            { "type": "Hostname", "address": name },
+            { "type": "InternalIP", "address": format!("192.168.{link}.{host}") },
+            { "type": "InternalIP", "address": format!("fd0{link}::{host:x}") },
+        ]);
+        let status = json!({ "status": { "addresses": addresses } });
+        admin.patch(&format!("{}/{name}/status", nodes()), &status);
+    }
+
+    /// Leaves the cluster.
+    pub fn leave(&self) {
+        self.wires.api.admin().delete(&format!("{}/{}", nodes(), self.name));
+    }
+
+    /// Its daemon, with these arguments.
+    pub fn daemon(&self, args: &[&str]) -> Background {
+        let api = format!("192.168.{}.1:6443", self.link);
+        let path = self.wires.api.kubeconfig_at(api.parse().unwrap(), &self.wires.token);
+        let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        config["clusters"][0]["cluster"]["tls-server-name"] = json!("127.0.0.1");
+        let kubeconfig = self.wires.node.json_file("kubeconfig", &config);
+        // A node's own /run.
+        let alone = "mount -t tmpfs none /run/catena && exec \"$@\"";
+        std::fs::create_dir_all("/run/catena").unwrap();
+        let command = ["unshare", "--mount", "sh", "-c", alone, "sh", CATENA, "daemon"];
+        self.netns
+            .cmd(command)
+            .args(["--node-name", self.name, "--kubeconfig"])
+            .args([kubeconfig])
+            .args(args)
+            .spawn(self.wires.node.fresh_path(&format!("{}.log", self.name)))
+    }
+
+    /// A pod on it with the fifth addresses of its part (a /24 and a /64): attached by ptp, as a runtime on the node does.
+    pub fn pod(&self, name: &str, [v4, v6]: [&str; 2]) -> Netns {
+        let bin = links(self.wires.node, CATENA, &["ptp", "static"]);
+        let (v4, v6) = (v4.strip_suffix("0/24").unwrap(), v6.strip_suffix("/64").unwrap());
+        let all = json!([
+            { "address": format!("{v4}5/24"), "gateway": format!("{v4}1") },
+            { "address": format!("{v6}5/64"), "gateway": format!("{v6}1") },
+        ]);
+        let routes = json!([{ "dst": "0.0.0.0/0" }, { "dst": "::/0" }]);
+        let conf = json!({
+            "cniVersion": "1.0.0", "name": "pods", "type": "ptp",
+            "ipam": { "type": "static", "addresses": all, "routes": routes },
+        });
+        self.wires.node.container(name);
+        let pod = Netns::at(name, format!("/run/netns/{name}"));
+        self.netns
+            .cmd([bin.join("ptp")])
+            .env("CNI_COMMAND", "ADD")
+            .env("CNI_CONTAINERID", name)
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", &bin)
+            .env("CNI_NETNS", pod.path())
+            .stdin(conf.to_string())
+            .output()
+            .success();
+        pod
+    }
+
+    /// The device and next hop by which an address is reached.
+    pub fn way(&self, to: &str) -> (String, Option<IpAddr>) {
+        let route = self.netns.json(["ip", "-j", "route", "get", to]);
+        let text = |key: &str| route[0][key].as_str().map(str::to_owned);
+        (text("dev").unwrap(), text("gateway").map(|via| via.parse().unwrap()))
+    }
+
+    /// The routes that its daemon keeps.
+    pub fn kept(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for family in ["-4", "-6"] {
+            let routes = self.netns.json(["ip", "-j", family, "route", "show", "proto", "202"]);
+            let routes = routes.as_array().cloned().unwrap_or_default();
+            all.extend(routes.iter().map(|route| route["dst"].as_str().unwrap().to_owned()));
+        }
+        all
+    }
+
+    /// Waits until the daemon keeps these routes and no others.
+    #[track_caller]
+    pub fn await_kept(&self, routes: &[&str]) {
+        until(&format!("{} has routes to {routes:?}", self.name), PATIENCE, || {
+            (self.kept() == routes).then_some(())
+        });
+    }
+}
