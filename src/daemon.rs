@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use chain::{Error, Result};
+use chain::{Dirs, Error, Result};
 use tokio::{
     net::TcpListener,
     runtime::Builder,
@@ -61,6 +61,12 @@ pub struct Args {
     /// This node's name in the cluster [default: the host's name].
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
+    /// Where the daemon's sockets and locks are. The plugin looks for them at the usual place only.
+    #[arg(long, default_value_os_t = Dirs::default().run, value_name = "DIR")]
+    pub run_dir: PathBuf,
+    /// Where records are kept. The plugin keeps its own at the usual place only.
+    #[arg(long, default_value_os_t = Dirs::default().state, value_name = "DIR")]
+    pub state_dir: PathBuf,
     /// Work in the host's mount namespace: for a daemon in a privileged pod with hostPID. All paths but those of its account
     /// and settings are the host's then.
     #[arg(long)]
@@ -92,6 +98,15 @@ pub fn run(args: &Args) -> Result<()> {
         true => host_mounts::enter(Path::new(SERVICE_ACCOUNT))?,
         false => SERVICE_ACCOUNT.into(),
     };
+    for (flag, dir) in [("--run-dir", &args.run_dir), ("--state-dir", &args.state_dir)] {
+        if !dir.is_absolute() {
+            return Err(Error::config(format!(
+                "{flag} {}: it must be an absolute path",
+                dir.display()
+            )));
+        }
+    }
+    wiring::set_dirs(args.state_dir.clone(), args.run_dir.clone());
     let dirs = wiring::dirs()?;
     let place = Place::take(&dirs)?;
     let runtime = Builder::new_current_thread()

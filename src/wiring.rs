@@ -1,6 +1,11 @@
 //! What the parts are put together from: the built-in delegates, the directories, the executor.
 
-use std::{env, path::PathBuf, sync::LazyLock, time::Duration};
+use std::{
+    env,
+    path::PathBuf,
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
 
 use chain::{
     Dirs, Error, Executor, Limits, Plugin, PluginConf, Registry, Result, Runner, Version,
@@ -71,9 +76,18 @@ pub fn oldest_version(kind: &str) -> Version {
     plugin.map_or(Version::LATEST, |plugin| plugin.oldest_version())
 }
 
+/// The directories of this process, where they are not the usual ones.
+static DIRS: OnceLock<Dirs> = OnceLock::new();
+
+/// Has this process keep everything in other directories. To be called before anything asks for them.
+pub fn set_dirs(state: PathBuf, run: PathBuf) {
+    // Whoever was first counts.
+    let _ = DIRS.set(Dirs { state, run, ..Dirs::default() });
+}
+
 /// Where records, leases' boots and locks are.
 pub fn dirs() -> Result<Dirs> {
-    let dirs = Dirs::default();
+    let dirs = DIRS.get().cloned().unwrap_or_default();
     let lock_wait = seconds(LOCK_TIMEOUT, 60)?.unwrap_or(dirs.lock_wait);
     Ok(Dirs { lock_wait, ..dirs })
 }

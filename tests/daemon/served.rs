@@ -1,11 +1,13 @@
 //! The daemon serves every verb, and plugin and daemon go on from what the other did.
 
-use std::thread;
+use std::{path::Path, thread};
 
 use serde_json::json;
-use testnode::{HttpServer, Node, Scripts, Snapshot, assert_same, http_get};
+use testnode::{
+    HttpServer, Node, NodeDaemon, PluginOutput, Scripts, Snapshot, assert_same, http_get,
+};
 
-use super::{Plugin, shared, start};
+use super::{CATENA, Plugin, shared, start};
 
 #[test]
 fn every_verb_is_served_by_the_daemon_as_by_the_plugin() {
@@ -118,4 +120,41 @@ fn two_calls_for_one_attachment_come_one_after_the_other() {
     });
     assert_eq!(scripts.calls(), ["ADD gate", "DEL gate"]);
     assert_same(&before, &node.snapshot(), &shared());
+}
+
+#[test]
+fn several_daemons_run_on_one_machine_each_in_folders_of_its_own() {
+    let node = Node::new();
+    let (c1, c2) = (node.container("c1"), node.container("c2"));
+    let scripts = Scripts::new(&node);
+    let plugin = Plugin::new(&node, &scripts, &[]);
+    let (run, state) = (node.fresh_path("run"), node.fresh_path("state"));
+    let first = start(&node, &[]);
+    let state_dir = state.display().to_string();
+    let second = NodeDaemon::start_in(&node, CATENA, &run, &["--state-dir", &state_dir]);
+    assert_eq!(second.page("readyz").as_deref(), Some("ok\n"));
+    plugin.add(&c1);
+    // A plugin that has the second one's folders at their usual places.
+    let there = format!(
+        "mount --bind {} /run/catena; mount --bind {state_dir} /var/lib/catena; exec {CATENA}",
+        run.display()
+    );
+    let argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", &there];
+    let call = |verb: &str| -> PluginOutput { plugin.cmd_by(&argv, verb, &c2).output().into() };
+    call("ADD").result();
+    assert_eq!((first.served("ADD", 0), second.served("ADD", 0)), (1, 1));
+    let records = |dir: &Path| {
+        let names = std::fs::read_dir(dir.join("attachments/web")).unwrap();
+        names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let usual = Path::new("/var/lib/catena");
+    for (dir, own, other) in [(usual, &c1, &c2), (&state, &c2, &c1)] {
+        let names = records(dir).concat();
+        assert!(names.contains(own.name()) && !names.contains(other.name()), "{names}");
+    }
+    call("DEL").success();
+    plugin.del(&c1);
+    assert_eq!((first.served("DEL", 0), second.served("DEL", 0)), (1, 1));
+    let error = node.cmd([CATENA, "daemon", "--run-dir", "run"]).output().failure();
+    assert!(error.stderr.contains("--run-dir run: it must be an absolute path"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! `catena daemon` on a node.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct NodeDaemon<'n> {
     node: &'n Node,
+    run_dir: PathBuf,
     /// Its process.
     pub process: Background,
 }
@@ -33,11 +34,24 @@ impl<'n> NodeDaemon<'n> {
         daemon
     }
 
+    /// One beside it, whose sockets are in `run_dir`; it serves when this returns.
+    #[track_caller]
+    pub fn start_in(
+        node: &'n Node,
+        binary: impl AsRef<Path>,
+        run_dir: &Path,
+        args: &[&str],
+    ) -> Self {
+        let run = node.cmd([binary.as_ref().as_os_str(), "daemon".as_ref()]).args(args);
+        let run = run.args(["--run-dir".as_ref(), run_dir.as_os_str()]);
+        Self { run_dir: run_dir.to_owned(), ..Self::begin(node, run) }
+    }
+
     /// The daemon that `run` is, whether it will be ready or not; its sockets are there when this returns.
     #[track_caller]
     pub fn begin(node: &'n Node, run: Run) -> Self {
         let process = run.env("CATENA_LOG", "debug").spawn(node.fresh_path("daemon.log"));
-        let mut daemon = Self { node, process };
+        let mut daemon = Self { node, run_dir: "/run/catena".into(), process };
         until("the daemon serves", PATIENCE, || {
             daemon.process.assert_alive();
             daemon.process.log().contains("serving").then_some(())
@@ -47,8 +61,9 @@ impl<'n> NodeDaemon<'n> {
 
     /// A page that it serves on its socket; `None` where nobody listens there.
     pub fn page(&self, name: &str) -> Option<String> {
-        let (socket, url) = ("/run/catena/health.sock", format!("http://node/{name}"));
-        let curl = ["curl", "--silent", "--noproxy", "*", "--unix-socket", socket, &url];
+        let socket = self.run_dir.join("health.sock").display().to_string();
+        let url = format!("http://node/{name}");
+        let curl = ["curl", "--silent", "--noproxy", "*", "--unix-socket", &socket, &url];
         let page = self.node.try_run(curl);
         page.is_success().then_some(page.stdout)
     }
