@@ -37,7 +37,11 @@ pub struct Pod {
 impl<'n> Cluster<'n> {
     /// A cluster with the namespaces `default` and `blue`, and the definitions `storage`, `media` and `blue/private`.
     pub fn new(node: &'n Node) -> Self {
-        let api = ApiServer::start(node);
+        Self::of(node, ApiServer::start(node))
+    }
+
+    /// The same with this API server.
+    pub fn of(node: &'n Node, api: ApiServer<'n>) -> Self {
         api.apply(include_str!("../../deploy/base/crd.yaml"));
         api.apply(include_str!("../../deploy/base/rbac.yaml"));
         api.apply(include_str!("../../deploy/overlays/secondary/rbac.yaml"));

@@ -124,6 +124,41 @@ fn watches_go_on_after_what_they_missed_was_compacted() {
     assert_eq!(daemon.served("ADD", 0), 1);
 }
 
+/// The server itself has forgotten what the watches ask for.
+#[test]
+fn watches_go_on_after_etcd_was_compacted() {
+    let node = Node::new();
+    let cluster = Cluster::of(&node, ApiServer::start_with(&node, &["--watch-cache=false"]));
+    let proxy = Proxy::start(&cluster.api);
+    cluster.pod("web", &json!("storage"));
+    // They have listed, and are kept from going on from there.
+    proxy.times(2, "WATCH", "", Fault::Hold);
+    let daemon = daemon(&node, &proxy.kubeconfig(&token(&cluster.api)));
+    let watches = || {
+        let seen = proxy.seen().into_iter();
+        seen.filter(|seen| seen.verb == "WATCH").collect::<Vec<_>>()
+    };
+    until("both watches are held", PATIENCE, || (watches().len() == 2).then_some(()));
+    let admin = cluster.api.admin();
+    cluster.define("default", "late", &network("late", "lt0", "10.5.0.0/24"));
+    admin.delete(&format!("{}/media", definitions("default")));
+    admin.delete(&format!("{}/web?gracePeriodSeconds=0", pods("default")));
+    let pod = cluster.pod("db", &json!("late"));
+    cluster.pod("dc", &json!("late"));
+    cluster.api.compact();
+    proxy.let_go();
+    await_objects(&daemon, PODS, 2);
+    await_objects(&daemon, DEFINITIONS, 3);
+    until("both were told of it", PATIENCE, || {
+        (daemon.log().matches("too far behind").count() == 2).then_some(())
+    });
+    let before = proxy.seen().len();
+    cluster.usual().add(&pod.attachment).unwrap();
+    assert_eq!(daemon.served("ADD", 0), 1);
+    let reads = proxy.seen().split_off(before).into_iter().filter(|seen| seen.verb == "GET");
+    assert_eq!(reads.count(), 0);
+}
+
 #[test]
 fn a_token_that_has_ended_is_read_anew_as_soon_as_there_is_another() {
     let node = Node::new();

@@ -3,11 +3,15 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// What becomes of a request instead of the server's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// It reaches the server after this time, and is answered as usual.
     Slow(Duration),
+    /// It reaches the server when [`Proxy::let_go`](super::Proxy::let_go) says so, and is answered as usual.
+    Hold,
     /// It reaches nobody, and is never answered.
     Hang,
     /// It reaches nobody, and its connection is closed.
@@ -36,7 +40,11 @@ pub struct Seen {
 
 /// The faults of a proxy in the order they were asked for, and the requests in the order they came.
 #[derive(Debug, Default)]
-pub(super) struct Book(Mutex<Pages>);
+pub(super) struct Book {
+    pages: Mutex<Pages>,
+    /// Whether those that are held may go on.
+    let_go: watch::Sender<bool>,
+}
 
 #[derive(Debug, Default)]
 struct Pages {
@@ -58,6 +66,16 @@ impl Book {
     pub(super) fn add_rule(&self, verb: &str, part: &str, fault: Fault, left: Option<usize>) {
         let rule = Rule { verb: verb.to_owned(), part: part.to_owned(), fault, left };
         self.pages().rules.push(rule);
+    }
+
+    pub(super) fn let_go(&self) {
+        self.let_go.send_replace(true);
+    }
+
+    /// Waits until those that are held may go on.
+    pub(super) async fn held(&self) {
+        // It fails where this book is gone, and it is not.
+        let _ = self.let_go.subscribe().wait_for(|let_go| *let_go).await;
     }
 
     pub(super) fn clear_rules(&self) {
@@ -90,6 +108,6 @@ impl Book {
     }
 
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

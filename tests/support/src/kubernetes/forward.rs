@@ -66,6 +66,10 @@ impl Forward {
                 sleep(time).await;
                 self.pass_on(request).await
             }
+            Some(Fault::Hold) => {
+                self.book.held().await;
+                self.pass_on(request).await
+            }
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Cut) => return Err(Closed),
             Some(Fault::LoseAnswer) => {

@@ -95,6 +95,11 @@ impl<'a> Proxy<'a> {
         self.book.add_rule(verb, part, fault, Some(n));
     }
 
+    /// Lets the requests go on that are held ([`Fault::Hold`]), and those that would be.
+    pub fn let_go(&self) {
+        self.book.let_go();
+    }
+
     /// Makes no more faults, and listens; requests that hang go on hanging.
     pub fn heal(&self) {
         self.book.clear_rules();
