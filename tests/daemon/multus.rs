@@ -5,9 +5,9 @@ use std::path::Path;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use testnode::conf::{bridge, conflist, portmap};
-use testnode::{Attachment, Container, Node, PluginOutput, Plugins, assert_same, links};
+use testnode::{Attachment, Container, Node, PluginOutput, Plugins, Scripts, assert_same, links};
 
-use super::{CATENA, shared, start};
+use super::{CATENA, Plugin, shared, start};
 
 const SOCKET: &str = "/run/multus/multus.sock";
 const DAEMON_CONFIG: &str = "/etc/cni/net.d/multus.d/daemon-config.json";
@@ -120,6 +120,23 @@ fn what_is_no_call_is_answered_so_and_only_root_is_served() {
         let run = node.cmd([CATENA, "daemon", "--multus-config", config]).output().failure();
         assert!(run.stderr.contains(config), "{run}");
     }
+}
+
+#[test]
+fn multuss_configuration_counts_for_its_shims_calls_alone() {
+    let node = node();
+    let c1 = node.container("c1");
+    let config = json!({ "clusterNetwork": "/host/etc/cni/net.d/none.conflist" });
+    let file = node.json_file("daemon-config.json", &config).display().to_string();
+    let daemon = start(&node, &["--multus-config", &file]);
+    let (status, error) = post(&node, "ADD", &c1, &shim());
+    assert_eq!(status, "400");
+    assert!(error["msg"].as_str().unwrap().contains("/etc/cni/net.d/none.conflist"), "{error}");
+    let scripts = Scripts::new(&node);
+    let plugin = Plugin::new(&node, &scripts, &[]);
+    plugin.add(&c1);
+    plugin.del(&c1);
+    assert_eq!((daemon.served("ADD", 0), daemon.served("DEL", 0)), (1, 1));
 }
 
 #[test]
