@@ -42,6 +42,10 @@ use crate::{
 /// How long a shim may take to send its request.
 const SENDING: Duration = Duration::from_secs(10);
 
+/// Why `POST /delegate` is refused. Its caller writes the pod's status as well: both would do so by turns.
+const NO_DELEGATE: &str = "/delegate is not served: catena's daemon attaches running pods to what their annotation asks for \
+                           by itself; remove multus-dynamic-networks-controller";
+
 /// A call as Multus's shim sends it.
 #[derive(Debug, Deserialize)]
 struct Call {
@@ -135,6 +139,9 @@ impl Multus {
                 Ok(invocation) => self.serve(invocation).await,
                 Err(error) => failed(&Served::failed(&error, Version::LATEST)),
             },
+            (_, "/delegate") => {
+                failed(&Served::failed(&Error::config(NO_DELEGATE), Version::LATEST))
+            }
             (_, "/cni") => respond(StatusCode::METHOD_NOT_ALLOWED, "POST it\n".to_owned()),
             _ => respond(StatusCode::NOT_FOUND, "here are /cni and /healthz\n".to_owned()),
         }

@@ -110,6 +110,11 @@ fn what_is_no_call_is_answered_so_and_only_root_is_served() {
             serde_json::from_str(&answer).unwrap_or_else(|e| panic!("{body}: {answer}: {e}"));
         assert!(error["code"].is_u64() && error["msg"].is_string(), "{body}: {answer}");
     }
+    let curl = ["curl", "--silent", "--unix-socket", SOCKET, "--data-binary", "{}"];
+    let status = ["--write-out", "%{http_code}", "http://dummy/delegate"];
+    let refused = node.run(curl.into_iter().chain(status));
+    assert!(refused.contains("remove multus-dynamic-networks-controller"), "{refused}");
+    assert!(refused.ends_with("400"), "{refused}");
     node.run(["chmod", "755", "/run/multus"]);
     node.run(["chmod", "666", SOCKET]);
     let nobody = ["setpriv", "--reuid", "65534", "--clear-groups"];
