@@ -1,5 +1,5 @@
 //! Pods with three networks as users run them: by the kubelet, its container runtime, and Catena as the only CNI software,
-//! with no more rights than `deploy/` gives it.
+//! with no more rights than `deploy/` gives it: those of the thin overlay where no daemon runs.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,13 +25,13 @@ struct Kubernetes<'n> {
 }
 
 impl<'n> Kubernetes<'n> {
-    /// A node whose network is still to come.
-    fn without_network(node: &'n Node) -> Self {
+    /// A node whose network is still to come. Catena has these rights.
+    fn without_network(node: &'n Node, rights: Rights) -> Self {
         let conf_dir = node.dir("net.d");
         // The runtime attaches each pod to its own loopback network first.
         let bin = links(node, CATENA, &["catena", "multus", "loopback"]);
         let whole = WholeNode::start(node, &conf_dir, &bin);
-        let kubeconfig = whole.api().kubeconfig(&whole.api().deploy(Rights::Daemon));
+        let kubeconfig = whole.api().kubeconfig(&whole.api().deploy(rights));
         let this = Self { node, whole, conf_dir, kubeconfig };
         this.define("storage", "st0", "10.2.0.0/24");
         this.define("media", "md0", "10.3.0.0/24");
@@ -39,8 +39,8 @@ impl<'n> Kubernetes<'n> {
     }
 
     /// A node whose pods are attached to `cluster` (bridge `cni0`, 10.1.0.0/24) by the plugin `catena`.
-    fn new(node: &'n Node) -> Self {
-        let this = Self::without_network(node);
+    fn new(node: &'n Node, rights: Rights) -> Self {
+        let this = Self::without_network(node, rights);
         let plugin = json!({
             "type": "catena",
             "kubeconfig": this.kubeconfig,
@@ -117,7 +117,7 @@ fn assert_reaches(client: &Netns, server: &Netns, address: &str, from: &str) {
 #[test]
 fn pods_run_on_three_networks_reach_each_other_on_them_and_go_without_a_trace() {
     let node = Node::new();
-    let kubernetes = Kubernetes::new(&node);
+    let kubernetes = Kubernetes::new(&node, Rights::Thin);
     let whole = &kubernetes.whole;
     let before = node.snapshot();
     let web = kubernetes.run("web", "storage,media@net9");
@@ -160,7 +160,7 @@ fn pods_run_on_three_networks_reach_each_other_on_them_and_go_without_a_trace() 
 #[test]
 fn a_pod_goes_without_its_definitions_and_without_the_daemon_that_attached_it() {
     let node = Node::new();
-    let kubernetes = Kubernetes::new(&node);
+    let kubernetes = Kubernetes::new(&node, Rights::Daemon);
     let daemon = kubernetes.daemon();
     let before = node.snapshot();
     kubernetes.run("web", "storage,media");
@@ -176,7 +176,7 @@ fn a_pod_goes_without_its_definitions_and_without_the_daemon_that_attached_it() 
 #[test]
 fn forty_pods_at_once_come_and_go() {
     let node = Node::new();
-    let kubernetes = Kubernetes::new(&node);
+    let kubernetes = Kubernetes::new(&node, Rights::Thin);
     let before = node.snapshot();
     let names: Vec<_> = (0..40).map(|n| format!("pod-{n}")).collect();
     for name in &names {
@@ -195,7 +195,7 @@ fn forty_pods_at_once_come_and_go() {
 #[test]
 fn pods_outlive_the_runtime_the_kubelet_and_the_daemon_on_all_their_networks() {
     let node = Node::new();
-    let kubernetes = Kubernetes::new(&node);
+    let kubernetes = Kubernetes::new(&node, Rights::Daemon);
     let whole = &kubernetes.whole;
     let daemon = kubernetes.daemon();
     let before = node.snapshot();
@@ -221,7 +221,7 @@ fn pods_outlive_the_runtime_the_kubelet_and_the_daemon_on_all_their_networks() {
 #[test]
 fn a_file_that_multus_has_written_works_beside_the_master() {
     let node = Node::new();
-    let kubernetes = Kubernetes::without_network(&node);
+    let kubernetes = Kubernetes::without_network(&node, Rights::Thin);
     let mut bridge = bridge("cni0", &["10.1.0.0/24"]);
     bridge["capabilities"] = json!({ "mac": true });
     let master = json!({ "cniVersion": "0.3.1", "name": "cluster", "plugins": [bridge] });
@@ -261,7 +261,7 @@ fn a_file_that_multus_has_written_works_beside_the_master() {
 #[test]
 fn a_pod_whose_network_is_not_there_holds_nobody_up_and_comes_up_with_it() {
     let node = Node::new();
-    let kubernetes = Kubernetes::new(&node);
+    let kubernetes = Kubernetes::new(&node, Rights::Thin);
     let whole = &kubernetes.whole;
     let before = node.snapshot();
     kubernetes.create("early", "storage,late");
