@@ -69,6 +69,44 @@ fn a_server_takes_every_manifest() {
 }
 
 #[test]
+fn an_overlay_is_applied_and_deleted_as_a_whole() {
+    let node = Node::new();
+    let api = ApiServer::start(&node);
+    let run = |verb: &str, overlay: &str, by_kustomize: bool| {
+        let dir = deploy().join(overlay);
+        if by_kustomize {
+            let kubectl = api.kubectl_with_kustomize(&[verb, "-k", dir.to_str().unwrap()]);
+            kubectl.unwrap().output().success();
+            return;
+        }
+        let mut args = vec![verb.to_owned()];
+        for file in manifests(&dir) {
+            args.extend(["-f".to_owned(), file.to_str().unwrap().to_owned()]);
+        }
+        api.kubectl(&args.iter().map(String::as_str).collect::<Vec<_>>()).output().success();
+    };
+    let there = |overlay: &str| -> usize {
+        let count = |file: &PathBuf| {
+            let file = file.to_str().unwrap();
+            let get = ["get", "-f", file, "--ignore-not-found", "--output", "name"];
+            api.kubectl(&get).output().success().lines().count()
+        };
+        manifests(&deploy().join(overlay)).iter().map(count).sum()
+    };
+    // By its files in any case; and as a user does it with every kubectl that can: that of Kubernetes 1.20 can't.
+    let can = api.kubectl_with_kustomize(&[]).is_some();
+    for by_kustomize in [false, true].into_iter().take(1 + usize::from(can)) {
+        for overlay in OVERLAYS {
+            run("apply", overlay, by_kustomize);
+            assert_eq!(there(overlay), objects(overlay).len(), "{overlay}");
+            run("apply", overlay, by_kustomize);
+            run("delete", overlay, by_kustomize);
+            assert_eq!(there(overlay), 0, "{overlay}");
+        }
+    }
+}
+
+#[test]
 fn every_manifest_is_in_an_overlay() {
     let applied: BTreeSet<_> =
         OVERLAYS.iter().flat_map(|overlay| manifests(&deploy().join(overlay))).collect();

@@ -1,5 +1,6 @@
 //! kube-apiserver with etcd.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -128,9 +129,20 @@ impl<'n> ApiServer<'n> {
 
     /// `kubectl <args>` with all rights, to be run.
     pub fn kubectl(&self, args: &[&str]) -> Run {
+        self.run_kubectl(self.assets.binary("kubectl"), args)
+    }
+
+    /// The same by a kubectl whose kustomize reads kustomizations as they are written today, which it does from 1.21 on: the
+    /// usual one, or else that of `PATH`; `None` where neither is.
+    pub fn kubectl_with_kustomize(&self, args: &[&str]) -> Option<Run> {
+        let kubectl = self.assets.kubectl_from(21)?;
+        Some(self.run_kubectl(kubectl, args))
+    }
+
+    fn run_kubectl(&self, kubectl: OsString, args: &[&str]) -> Run {
         let kubeconfig = self.admin_kubeconfig();
         self.node
-            .cmd([self.assets.binary("kubectl")])
+            .cmd([kubectl])
             .args(args)
             .env("KUBECONFIG", kubeconfig)
             // Its caches.

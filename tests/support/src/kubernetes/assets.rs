@@ -36,11 +36,24 @@ impl Assets {
     /// The minor version of a binary, for instance 36 of `Kubernetes v1.36.0`.
     pub(super) fn minor(&self, name: &str) -> u32 {
         let version = Run::new([self.binary(name), "--version".into()]).output().success();
-        let minor = version.split("v1.").nth(1).and_then(|rest| rest.split('.').next());
-        minor
-            .and_then(|minor| minor.parse().ok())
-            .unwrap_or_else(|| panic!("{name} --version: {version}"))
+        minor(&version).unwrap_or_else(|| panic!("{name} --version: {version}"))
     }
+
+    /// A kubectl of this minor version or newer: the folder's, or that of `PATH`.
+    pub(super) fn kubectl_from(&self, wanted: u32) -> Option<OsString> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let in_path = env::split_paths(&path).map(|dir| dir.join("kubectl"));
+        let in_path = in_path.filter(|path| path.is_file()).map(PathBuf::into_os_string);
+        [self.binary("kubectl")].into_iter().chain(in_path).find(|kubectl| {
+            let version = [kubectl.as_os_str(), "version".as_ref(), "--client".as_ref()];
+            minor(&Run::new(version).output().success()).is_some_and(|minor| minor >= wanted)
+        })
+    }
+}
+
+/// The minor version in what a binary says of itself.
+fn minor(version: &str) -> Option<u32> {
+    version.split("v1.").nth(1)?.split('.').next()?.parse().ok()
 }
 
 /// The folders that `prepare.sh` made, the newest version first.
