@@ -1,6 +1,7 @@
 //! containerd as the kubelet uses it (CRI).
 
-use std::ffi::OsStr;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ const DISABLED: [&str; 5] = [
 #[derive(Debug)]
 pub(super) struct Containerd {
     daemon: Daemon,
+    ctr: OsString,
     socket: String,
 }
 
@@ -43,13 +45,21 @@ impl Containerd {
         let socket = format!("{dir}/containerd.sock");
         let config = node.fresh_path("containerd.toml");
         node.write(&config, &configuration(node, &dir, &socket, conf_dir, bin_dir));
-        let argv = [assets.binary("containerd"), "--config".into(), config.into_os_string()];
+        let containerd = assets.binary("containerd");
+        let major = major(&containerd);
+        let path = path_beside(Path::new(&containerd));
+        let argv = ["env".into(), path, containerd, "--config".into(), config.into_os_string()];
         let daemon = Daemon::start(node, sandbox, "containerd", argv);
-        let mut this = Self { daemon, socket };
+        let mut this = Self { daemon, ctr: assets.binary("ctr"), socket };
         this.await_answer(node, sandbox);
         let image = archive(node);
-        let import = ["images", "import", "--snapshotter", "native"].map(OsStr::new);
-        this.ctr(node, sandbox, import.into_iter().chain([image.as_os_str()])).output().success();
+        let mut import = ["images", "import", "--snapshotter", "native"].map(OsStr::new).to_vec();
+        if major >= 2 {
+            // It would leave the import to the daemon, which unpacks for its default snapshotter alone.
+            import.push(OsStr::new("--local"));
+        }
+        import.push(image.as_os_str());
+        this.ctr(node, sandbox, import).output().success();
         this
     }
 
@@ -61,8 +71,9 @@ impl Containerd {
         args: impl IntoIterator<Item = S>,
     ) -> Run {
         let args: Vec<S> = args.into_iter().collect();
-        let ctr = ["ctr", "--address", &self.socket, "--namespace", "k8s.io"].map(OsStr::new);
-        sandbox.cmd(node, ctr.into_iter().chain(args.iter().map(AsRef::as_ref)))
+        let options = ["--address", &self.socket, "--namespace", "k8s.io"].map(OsStr::new);
+        let ctr = [self.ctr.as_os_str()].into_iter().chain(options);
+        sandbox.cmd(node, ctr.chain(args.iter().map(AsRef::as_ref)))
     }
 
     /// The network namespace of the pod with this UID: of the sandbox that was made last.
@@ -115,6 +126,26 @@ impl Containerd {
             plugins.stdout.lines().any(is_cri).then_some(())
         });
     }
+}
+
+/// `PATH` for a containerd: its shim is the one beside it, where it has one.
+fn path_beside(containerd: &Path) -> OsString {
+    let mut path = OsString::from("PATH=");
+    if let Some(dir) = containerd.parent().filter(|dir| dir.is_absolute()) {
+        path.push(dir);
+        path.push(":");
+    }
+    path.push(env::var_os("PATH").unwrap_or_default());
+    path
+}
+
+/// The major version, of `containerd github.com/containerd/containerd/v2 2.1.9 <revision>`.
+fn major(containerd: &OsStr) -> u32 {
+    let said = Run::new([containerd, OsStr::new("--version")]).output().success();
+    let version = said.split_whitespace().nth(2).and_then(|text| text.split('.').next());
+    version
+        .and_then(|text| text.trim_start_matches('v').parse().ok())
+        .unwrap_or_else(|| panic!("containerd --version: {said}"))
 }
 
 /// As containerd 1.x has it; 2.x understands it, too.
