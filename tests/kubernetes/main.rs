@@ -5,6 +5,7 @@ mod cluster;
 mod daemon;
 mod default_routes;
 mod deployed;
+mod devices_on_a_node;
 mod environment;
 mod faults;
 mod hotplug;

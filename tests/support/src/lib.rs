@@ -12,7 +12,7 @@
 //!   with a conflist, [`Catena`] runs the binary under test; and for tests of what comes of it
 //!   [`Network`] with its [`Pod`]s,
 //! * foreign plugins made of shell ([`Scripts`]), and configurations ([`conf`]),
-//! * a kubelet's word on the devices of pods ([`PodResources`]),
+//! * a kubelet's word on the devices of pods ([`PodResources`]), and a device plugin for a real one ([`DevicePlugin`]),
 //! * real container runtimes from Debian's packages ([`runtimes`]), and a real Kubernetes ([`kubernetes`]).
 //!
 //! Nothing outlives the test, however it ends: the namespaces go with the thread, processes are
@@ -24,6 +24,7 @@
 
 mod catena;
 pub mod conf;
+mod device_plugin;
 mod exec;
 mod killed;
 pub mod kubernetes;
@@ -45,6 +46,7 @@ mod traffic;
 mod wait;
 
 pub use catena::Catena;
+pub use device_plugin::DevicePlugin;
 pub use exec::{Background, Output, Run};
 pub use monitor::NftMonitor;
 pub use neighbour::Neighbour;

@@ -167,7 +167,7 @@ fn reply(
 }
 
 /// A field of a protobuf message that has a length: text, or a message.
-fn field(number: u8, content: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn field(number: u8, content: impl AsRef<[u8]>) -> Vec<u8> {
     let content = content.as_ref();
     let mut bytes = vec![number << 3 | 2];
     let mut rest = content.len();

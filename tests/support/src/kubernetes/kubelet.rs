@@ -31,7 +31,8 @@ pub(super) fn start(
         flag("config", config.into()),
         flag("kubeconfig", api.admin_kubeconfig().into()),
         flag("hostname-override", name.into()),
-        flag("root-dir", node.dir("kubernetes/kubelet").into()),
+        // Where Catena finds its pod-resources API.
+        flag("root-dir", "/var/lib/kubelet".into()),
     ];
     if minor < 27 {
         argv.push("--container-runtime=remote".into());

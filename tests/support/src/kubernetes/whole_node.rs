@@ -13,6 +13,7 @@ use super::daemon::Daemon;
 use super::kubelet;
 use super::paths::{events, nodes, pods};
 use super::pod::pod;
+use crate::device_plugin::DevicePlugin;
 use crate::netns::Netns;
 use crate::node::Node;
 use crate::runtimes::{ControlGroups, Sandbox};
@@ -32,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub struct WholeNode<'n> {
     node: &'n Node,
+    assets: Assets,
     // Killed in this order.
     kubelet: Mutex<Daemon>,
     containerd: Mutex<Containerd>,
@@ -51,7 +53,7 @@ impl<'n> WholeNode<'n> {
         // Before the API is ready: 1.20 begins with five seconds in search of Docker, whatever it is to run.
         let kubelet = kubelet::start(node, &sandbox, &assets, &api, &endpoint, NODE_NAME);
         let (kubelet, containerd) = (Mutex::new(kubelet), Mutex::new(containerd));
-        let this = Self { node, kubelet, containerd, sandbox, api };
+        let this = Self { node, assets, kubelet, containerd, sandbox, api };
         this.api.await_ready();
         this.await_condition("the node is registered", |_| true);
         this
@@ -172,6 +174,20 @@ impl<'n> WholeNode<'n> {
         let uid = pod["metadata"]["uid"].as_str();
         let uid = uid.unwrap_or_else(|| panic!("a pod without UID: {pod}"));
         lock(&self.containerd).netns(self.node, &self.sandbox, uid)
+    }
+
+    /// Starts a device plugin with devices of `resource` (`<vendor domain>/<name>`) that have these ids, and waits until the
+    /// node has them.
+    #[track_caller]
+    pub fn device_plugin(&self, resource: &str, ids: &[&str]) -> DevicePlugin {
+        let minor = self.assets.minor("kubelet");
+        let plugin = DevicePlugin::start(minor, resource, ids)
+            .unwrap_or_else(|e| panic!("a device plugin for {resource}: {e}"));
+        let number = ids.len().to_string();
+        self.await_condition("the node has the devices", |node| {
+            node["status"]["allocatable"][resource] == number.as_str()
+        });
+        plugin
     }
 
     /// Kills the kubelet and starts it again; pods go on running.
