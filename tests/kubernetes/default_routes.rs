@@ -1,9 +1,13 @@
 //! By which network a pod's default route goes.
 
-use serde_json::json;
-use testnode::{Catena, Node};
+use serde_json::{Value, json};
+use testnode::{Catena, Node, Shared, Snapshot, assert_same, until};
 
-use crate::{CATENA, cluster::Cluster};
+use crate::{
+    CATENA,
+    cluster::{Cluster, PATIENCE},
+    hotplug::{ask, await_status, daemon},
+};
 
 #[test]
 fn default_route_moves_the_default_route() {
@@ -70,4 +74,65 @@ fn a_default_route_that_is_back_is_found_by_check_and_taken_away_by_repair() {
         runtime.check(&pod.attachment).unwrap();
     }
     runtime.del(&pod.attachment).unwrap();
+}
+
+#[test]
+fn a_default_route_moves_with_an_edit_and_back_again() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let daemon = daemon(&cluster, &cluster.kubeconfig);
+    let pod = cluster.pod("web", &json!("storage"));
+    cluster.usual().add(&pod.attachment).unwrap();
+    let routes = || pod.container.run(["ip", "route", "show", "default"]);
+    let own = routes();
+    assert!(own.contains("via 10.1.0.1 dev eth0"), "{own}");
+    // Which entries of the status have which gateways.
+    let gateways = || -> Vec<Value> {
+        let status = cluster.status("default", "web").unwrap();
+        status.as_array().unwrap().iter().map(|entry| entry["gateway"].clone()).collect()
+    };
+    let before = (gateways(), Snapshot::of(&pod.container));
+    let await_gateways = |expected: &[Value]| {
+        until("the gateways are told", PATIENCE, || (gateways() == expected).then_some(()));
+    };
+    let media = |gateway: &str| {
+        json!([{ "name": "storage" }, { "name": "media", "default-route": [gateway] }]).to_string()
+    };
+    let moved = [Value::Null, Value::Null, json!(["10.3.0.1"])];
+    ask(&cluster, "web", &media("10.3.0.1"));
+    await_gateways(&moved);
+    assert_eq!(routes().lines().count(), 1, "{}", routes());
+    assert!(routes().contains("via 10.3.0.1 dev net2"), "{}", routes());
+    cluster.usual().check(&pod.attachment).unwrap();
+    ask(&cluster, "web", "storage");
+    await_gateways(&before.0);
+    assert_eq!(routes(), own);
+    assert_same(&before.1, &Snapshot::of(&pod.container), &Shared::none());
+    cluster.usual().check(&pod.attachment).unwrap();
+
+    // One that nothing leads to is refused, and nothing has moved. An edit makes it good.
+    ask(&cluster, "web", &media("10.9.9.9"));
+    let events = cluster.events("default", "FailedAddingInterface");
+    assert!(events[0].contains("10.9.9.9"), "{events:?}");
+    assert_same(&before.1, &Snapshot::of(&pod.container), &Shared::none());
+    cluster.usual().check(&pod.attachment).unwrap();
+    ask(&cluster, "web", &media("10.3.0.1"));
+    await_gateways(&moved);
+    // The same network no longer asks for it.
+    ask(&cluster, "web", "storage,media");
+    await_gateways(&[before.0.clone(), vec![Value::Null]].concat());
+    assert_eq!(routes(), own);
+    // One that the pod was started with.
+    let started = json!([{ "name": "media", "default-route": ["10.3.0.1"] }]);
+    let other = cluster.pod("db", &started);
+    cluster.usual().add(&other.attachment).unwrap();
+    ask(&cluster, "db", "");
+    await_status(&cluster, "db", &["pods@eth0"]);
+    let back = other.container.run(["ip", "route", "show", "default"]);
+    assert!(back.contains("via 10.1.0.1 dev eth0"), "{back}");
+    cluster.usual().check(&other.attachment).unwrap();
+    drop(daemon);
+    for pod in [&pod, &other] {
+        cluster.usual().del(&pod.attachment).unwrap();
+    }
 }

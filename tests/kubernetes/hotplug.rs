@@ -4,18 +4,18 @@ use std::fs;
 
 use serde_json::{Value, json};
 use testnode::kubernetes::{Fault, Proxy, definitions, pods};
-use testnode::{Container, Node, NodeDaemon, Scripts, Shared, Snapshot, assert_same, until};
+use testnode::{Container, Node, NodeDaemon, Scripts, Snapshot, assert_same, until};
 
 use crate::CATENA;
 use crate::cluster::{Cluster, NETWORKS, PATIENCE, network};
 
-fn daemon<'n>(cluster: &Cluster<'n>, kubeconfig: &std::path::Path) -> NodeDaemon<'n> {
+pub fn daemon<'n>(cluster: &Cluster<'n>, kubeconfig: &std::path::Path) -> NodeDaemon<'n> {
     let file = kubeconfig.display().to_string();
     NodeDaemon::start(cluster.node, CATENA, &["--node-name", "worker", "--kubeconfig", &file])
 }
 
 /// Edits a pod's annotation.
-fn ask(cluster: &Cluster<'_>, pod: &str, networks: &str) {
+pub fn ask(cluster: &Cluster<'_>, pod: &str, networks: &str) {
     let path = format!("{}/{pod}", pods("default"));
     let patch = json!({ "metadata": { "annotations": { NETWORKS: networks } } });
     cluster.api.admin().patch(&path, &patch);
@@ -32,7 +32,7 @@ fn status(cluster: &Cluster<'_>, pod: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn await_status(cluster: &Cluster<'_>, pod: &str, expected: &[&str]) {
+pub fn await_status(cluster: &Cluster<'_>, pod: &str, expected: &[&str]) {
     let what = format!("the status of {pod} is {expected:?}");
     until(&what, PATIENCE, || (status(cluster, pod) == expected).then_some(()));
 }
@@ -281,65 +281,4 @@ fn a_pod_whose_network_takes_long_holds_up_no_other() {
     await_status(&cluster, "p0", &["pods@eth0", "default/storage@net1"]);
     await_status(&cluster, "p1", &["pods@eth0", "default/slow@net1"]);
     assert_eq!(lines(), 2);
-}
-
-#[test]
-fn a_default_route_moves_with_an_edit_and_back_again() {
-    let node = Node::new();
-    let cluster = Cluster::new(&node);
-    let daemon = daemon(&cluster, &cluster.kubeconfig);
-    let pod = cluster.pod("web", &json!("storage"));
-    cluster.usual().add(&pod.attachment).unwrap();
-    let routes = || pod.container.run(["ip", "route", "show", "default"]);
-    let own = routes();
-    assert!(own.contains("via 10.1.0.1 dev eth0"), "{own}");
-    // Which entries of the status have which gateways.
-    let gateways = || -> Vec<Value> {
-        let status = cluster.status("default", "web").unwrap();
-        status.as_array().unwrap().iter().map(|entry| entry["gateway"].clone()).collect()
-    };
-    let before = (gateways(), Snapshot::of(&pod.container));
-    let await_gateways = |expected: &[Value]| {
-        until("the gateways are told", PATIENCE, || (gateways() == expected).then_some(()));
-    };
-    let media = |gateway: &str| {
-        json!([{ "name": "storage" }, { "name": "media", "default-route": [gateway] }]).to_string()
-    };
-    let moved = [Value::Null, Value::Null, json!(["10.3.0.1"])];
-    ask(&cluster, "web", &media("10.3.0.1"));
-    await_gateways(&moved);
-    assert_eq!(routes().lines().count(), 1, "{}", routes());
-    assert!(routes().contains("via 10.3.0.1 dev net2"), "{}", routes());
-    cluster.usual().check(&pod.attachment).unwrap();
-    ask(&cluster, "web", "storage");
-    await_gateways(&before.0);
-    assert_eq!(routes(), own);
-    assert_same(&before.1, &Snapshot::of(&pod.container), &Shared::none());
-    cluster.usual().check(&pod.attachment).unwrap();
-
-    // One that nothing leads to is refused, and nothing has moved. An edit makes it good.
-    ask(&cluster, "web", &media("10.9.9.9"));
-    let events = cluster.events("default", "FailedAddingInterface");
-    assert!(events[0].contains("10.9.9.9"), "{events:?}");
-    assert_same(&before.1, &Snapshot::of(&pod.container), &Shared::none());
-    cluster.usual().check(&pod.attachment).unwrap();
-    ask(&cluster, "web", &media("10.3.0.1"));
-    await_gateways(&moved);
-    // The same network no longer asks for it.
-    ask(&cluster, "web", "storage,media");
-    await_gateways(&[before.0.clone(), vec![Value::Null]].concat());
-    assert_eq!(routes(), own);
-    // One that the pod was started with.
-    let started = json!([{ "name": "media", "default-route": ["10.3.0.1"] }]);
-    let other = cluster.pod("db", &started);
-    cluster.usual().add(&other.attachment).unwrap();
-    ask(&cluster, "db", "");
-    await_status(&cluster, "db", &["pods@eth0"]);
-    let back = other.container.run(["ip", "route", "show", "default"]);
-    assert!(back.contains("via 10.1.0.1 dev eth0"), "{back}");
-    cluster.usual().check(&other.attachment).unwrap();
-    drop(daemon);
-    for pod in [&pod, &other] {
-        cluster.usual().del(&pod.attachment).unwrap();
-    }
 }
