@@ -133,10 +133,10 @@ async fn serve(
     let metrics = Arc::new(Metrics::default());
     let cluster = cluster::find(args, account).await?;
     let mut watches = if cluster.is_some() { cluster::WATCHES.to_vec() } else { Vec::new() };
-    if args.routes.pod_routes.is_some() {
+    if args.routes.ways().is_some() {
         if cluster.is_none() {
             return Err(Error::config(
-                "--pod-routes needs a cluster: give --kubeconfig, or run in a pod with a service account",
+                "--pod-routes and --pod-network need a cluster: give --kubeconfig, or run in a pod with a service account",
             ));
         }
         watches.push(routes::WATCH);
@@ -157,7 +157,7 @@ async fn serve(
     let cluster = cluster.map(|found| {
         let node_name = found.node_name().to_owned();
         let cluster = found.watch(&metrics, &health);
-        routes::follow(args.routes, node_name, cluster.clone(), &metrics, &health);
+        routes::follow(args, node_name, cluster.clone(), &metrics, &health);
         cluster
     });
     let server =

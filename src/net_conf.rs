@@ -7,6 +7,7 @@
 mod account;
 mod conflist;
 mod folder;
+pub mod pod_network;
 mod settings;
 mod watch;
 
@@ -125,6 +126,7 @@ impl NetConf {
 pub fn remove(conf_dir: &Path) -> Result<()> {
     let Some(folder) = Folder::open(conf_dir)? else { return Ok(()) };
     folder.remove_own(CONFLIST, conflist::MARK)?;
+    folder.remove_own(pod_network::FILE, conflist::MARK)?;
     let own = conf_dir.join(OWN_FOLDER);
     let Some(own_folder) = Folder::open(&own)? else { return Ok(()) };
     if own_folder.is_own(account::KUBECONFIG, account::MARK)? {

@@ -13,7 +13,7 @@ mod plan;
 mod tests;
 
 pub use self::{
-    apply::{Applied, apply},
+    apply::{Applied, apply, mtu_of_pods},
     plan::{Peer, Tunnel, TunnelSettings, Ways, Wish},
 };
 

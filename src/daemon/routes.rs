@@ -1,9 +1,15 @@
 //! Keeps the routes to other nodes' pods in step with the cluster's nodes.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use chain::{Error, Result};
-use delegates::Node;
+use delegates::{Node, net::Net};
+use ipnet::IpNet;
 use kube::{
     Api as ApiOf,
     api::ApiResource,
@@ -16,8 +22,11 @@ use kube::{
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
 
-use super::{cached::Cached, health::Health, metrics::Metrics, watch};
-use crate::reach::{self, Peer, TunnelSettings, Ways, Wish};
+use super::{Args, cached::Cached, health::Health, metrics::Metrics, watch};
+use crate::{
+    net_conf::{Outcome, pod_network::PodNetwork},
+    reach::{self, Peer, TunnelSettings, Ways, Wish},
+};
 
 /// What is watched.
 pub const WATCH: &str = "nodes";
@@ -26,17 +35,31 @@ pub const WATCH: &str = "nodes";
 const ROUND: Duration = Duration::from_secs(10);
 
 /// How other nodes' pods are reached.
-#[derive(clap::Args, Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub struct RouteArgs {
     /// Keep routes to the pods of all other nodes, by their podCIDRs.
     #[arg(long, value_enum, value_name = "WAYS", num_args = 0..=1, default_missing_value = "auto")]
     pub pod_routes: Option<Ways>,
+    /// Give the node's pods their network, from its podCIDRs: write the runtime's configuration for it. Implies --pod-routes.
+    #[arg(long, requires = "cluster_cidr")]
+    pub pod_network: bool,
+    /// The addresses inside the cluster, separated by commas: what pods send there keeps their own address, all else leaves
+    /// under the node's.
+    #[arg(long, value_delimiter = ',', value_name = "CIDR", requires = "pod_network")]
+    pub cluster_cidr: Vec<IpNet>,
     /// The tunnel's VXLAN network identifier, the same on all nodes.
     #[arg(long, default_value_t = 3239, value_parser = clap::value_parser!(u32).range(1..1 << 24), value_name = "VNI")]
     pub vxlan_id: u32,
     /// The tunnel's UDP port, the same on all nodes.
     #[arg(long, default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]
     pub vxlan_port: u16,
+}
+
+impl RouteArgs {
+    /// The ways to other nodes' pods; `None` where nothing is to be done for them.
+    pub fn ways(&self) -> Option<Ways> {
+        self.pod_routes.or(self.pod_network.then(Ways::default))
+    }
 }
 
 /// What is read of a Node beside its metadata.
@@ -67,13 +90,14 @@ type NodeObject = Object<Spec, Status>;
 
 /// Watches the nodes and keeps the routes, from here on for ever.
 pub fn follow(
-    args: RouteArgs,
+    args: &Args,
     node_name: String,
     cluster: Arc<Cached>,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) {
-    let Some(ways) = args.pod_routes else { return };
+    let routes = &args.routes;
+    let Some(ways) = routes.ways() else { return };
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Node"));
     let writer = Writer::<NodeObject>::new(resource.clone());
     let nodes = writer.as_reader();
@@ -90,7 +114,9 @@ pub fn follow(
     });
     let keeper = Keeper {
         ways,
-        settings: TunnelSettings { id: args.vxlan_id, port: args.vxlan_port },
+        settings: TunnelSettings { id: routes.vxlan_id, port: routes.vxlan_port },
+        conf_dir: routes.pod_network.then(|| args.conf.conf_dir.clone()),
+        cluster_cidrs: routes.cluster_cidr.clone(),
         node_name,
         problems: BTreeSet::new(),
     };
@@ -100,6 +126,9 @@ pub fn follow(
 struct Keeper {
     ways: Ways,
     settings: TunnelSettings,
+    /// Where the runtime's configuration of the pods' network is written.
+    conf_dir: Option<PathBuf>,
+    cluster_cidrs: Vec<IpNet>,
     node_name: String,
     /// What was logged as wrong.
     problems: BTreeSet<String>,
@@ -165,7 +194,28 @@ impl Keeper {
             let reach::Applied { set, removed } = applied;
             tracing::info!(set, removed, routes = wish.routes.len(), "routes to other nodes' pods");
         }
+        if let Some(conf_dir) = &self.conf_dir {
+            self.write_conf(conf_dir, &net, &wish, own)?;
+        }
         Ok(wish.problems)
+    }
+
+    /// It leads the runtime here, so all that its pods need is there by now.
+    fn write_conf(&self, conf_dir: &Path, net: &Net, wish: &Wish, own: &Peer) -> Result<()> {
+        if own.pod_cidrs.is_empty() {
+            return Err(Error::config(format!(
+                "node {} has no podCIDRs yet: the controller manager assigns them with --allocate-node-cidrs, and without \
+                 its pods get no addresses",
+                own.name
+            )));
+        }
+        let mtu = reach::mtu_of_pods(net, wish, own)?;
+        let network =
+            PodNetwork { pod_cidrs: &own.pod_cidrs, mtu, cluster_cidrs: &self.cluster_cidrs };
+        if network.write(conf_dir)? == Outcome::Written {
+            tracing::info!(dir = %conf_dir.display(), mtu, "the pods' network is written for the runtime");
+        }
+        Ok(())
     }
 }
 

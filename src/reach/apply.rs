@@ -11,7 +11,7 @@ use delegates::net::{
 };
 use ipnet::IpNet;
 
-use super::{DEVICE, PROTOCOL, Tunnel, TunnelSettings, Wish, plan::Hop};
+use super::{DEVICE, PROTOCOL, Peer, Tunnel, TunnelSettings, Wish, plan::Hop};
 
 /// What outer headers take of a packet's size: IP, UDP, VXLAN, Ethernet.
 const OVERHEAD_V4: u32 = 20 + 8 + 8 + 14;
@@ -127,7 +127,7 @@ fn is_as(have: &Route, wanted: &Route) -> bool {
 /// This node's end of the tunnel, up, with its addresses. One that differs in what cannot be changed is made anew.
 fn tunnel_device(net: &Net, tunnel: &Tunnel, settings: TunnelSettings) -> Result<Link> {
     let endpoint = VxlanEndpoint { id: settings.id, local: tunnel.local, port: settings.port };
-    let mtu = mtu(net, tunnel.local)?;
+    let mtu = mtu_inside(net, tunnel.local)?;
     let mut found = net.link().get(DEVICE)?;
     if let Some(link) = &found {
         if link.kind != "vxlan" {
@@ -166,17 +166,31 @@ fn tunnel_device(net: &Net, tunnel: &Tunnel, settings: TunnelSettings) -> Result
     Ok(link)
 }
 
-/// The largest packet that fits into the tunnel: what fits on the link of the address that its packets go out from.
-fn mtu(net: &Net, local: IpAddr) -> Result<u32> {
+/// The largest packet that reaches all other nodes in one piece.
+pub fn mtu_of_pods(net: &Net, wish: &Wish, own: &Peer) -> Result<u32> {
+    match (&wish.tunnel, own.underlay()) {
+        (Some(tunnel), _) => mtu_inside(net, tunnel.local),
+        (None, Some(local)) => mtu_outside(net, local),
+        (None, None) => Err(Error::internal(format!("node {} has no InternalIP yet", own.name))),
+    }
+}
+
+/// The largest packet that fits into the tunnel.
+fn mtu_inside(net: &Net, local: IpAddr) -> Result<u32> {
+    let overhead = if local.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
+    Ok(mtu_outside(net, local)?.saturating_sub(overhead))
+}
+
+/// The largest packet on the link of one of the node's addresses.
+fn mtu_outside(net: &Net, local: IpAddr) -> Result<u32> {
     let all = net.addr().all(local.is_ipv6())?;
     let address = all.iter().find(|address| address.net.addr() == local).ok_or_else(|| {
         Error::internal(format!(
-            "no interface has this node's address {local}: the tunnel has nowhere to go out from; see the Node's InternalIP"
+            "no interface has this node's address {local}: see the Node's InternalIP"
         ))
     })?;
     let link = net.link().get_index(address.index)?;
     let link =
         link.ok_or_else(|| Error::internal(format!("the interface of {local} has just gone")))?;
-    let overhead = if local.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
-    Ok(link.mtu.saturating_sub(overhead))
+    Ok(link.mtu)
 }

@@ -164,7 +164,7 @@ impl Wish {
 
 impl Peer {
     /// The address that its tunnel goes out from.
-    fn underlay(&self) -> Option<IpAddr> {
+    pub fn underlay(&self) -> Option<IpAddr> {
         let v4 = self.addresses.iter().find(|ip| ip.is_ipv4());
         v4.or(self.addresses.first()).copied()
     }

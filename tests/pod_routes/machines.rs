@@ -1,10 +1,15 @@
 //! Nodes of one cluster as network namespaces of one machine, joined by links, with a daemon in each and one real API server.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
+use ipnet::IpNet;
 use serde_json::{Value, json};
 use testnode::kubernetes::{ApiServer, nodes};
-use testnode::{Background, Container, Netns, Node, links, until};
+use testnode::{Background, Container, Netns, Node, Run, links, until};
 
 use crate::{CATENA, PATIENCE};
 
@@ -30,6 +35,8 @@ pub struct Machine<'w> {
     name: &'static str,
     link: u8,
     host: u8,
+    /// Of pods of its network.
+    addresses: Mutex<BTreeMap<String, [String; 2]>>,
 }
 
 impl<'n> Wires<'n> {
@@ -63,7 +70,7 @@ impl<'n> Wires<'n> {
              addr add fd0{link}::{host:x}/64 dev eth0 nodad\nlink set eth0 up\n\
              route add default via 192.168.{link}.1\nroute add default via fd0{link}::1\n"
         ));
-        Machine { wires: self, netns, name, link, host }
+        Machine { wires: self, netns, name, link, host, addresses: Mutex::default() }
     }
 }
 
@@ -94,16 +101,55 @@ impl Machine<'_> {
         let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         config["clusters"][0]["cluster"]["tls-server-name"] = json!("127.0.0.1");
         let kubeconfig = self.wires.node.json_file("kubeconfig", &config);
-        // A node's own /run.
-        let alone = "mount -t tmpfs none /run/catena && exec \"$@\"";
-        std::fs::create_dir_all("/run/catena").unwrap();
-        let command = ["unshare", "--mount", "sh", "-c", alone, "sh", CATENA, "daemon"];
-        self.netns
-            .cmd(command)
+        self.cmd([CATENA, "daemon"])
             .args(["--node-name", self.name, "--kubeconfig"])
             .args([kubeconfig])
             .args(args)
             .spawn(self.wires.node.fresh_path(&format!("{}.log", self.name)))
+    }
+
+    /// A command on it, with its own `/run/catena`, `/var/lib/catena` and `/var/lib/cni`.
+    fn cmd<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Run {
+        let dir = self.wires.node.dir(&format!("machine-{}", self.name));
+        let alone = "for dir in run/catena var/lib/catena var/lib/cni; do \
+                     mkdir -p /$dir \"$0/$dir\" && mount --bind \"$0/$dir\" /$dir || exit; done; exec \"$@\"";
+        let shell = ["unshare", "--mount", "sh", "-c", alone].map(OsString::from);
+        let shell = shell.into_iter().chain([dir.into_os_string()]);
+        self.netns.cmd(shell.chain(argv.into_iter().map(|arg| arg.as_ref().to_owned())))
+    }
+
+    /// Where its daemon writes the runtime's configuration.
+    pub fn conf_dir(&self) -> String {
+        self.wires.node.dir(&format!("net.d-{}", self.name)).display().to_string()
+    }
+
+    /// The pods' network, as the runtime finds it.
+    pub fn conflist(&self) -> PathBuf {
+        Path::new(&self.conf_dir()).join("10-catena.conflist")
+    }
+
+    /// A pod on it, attached by what its daemon has written for the runtime.
+    pub fn pod_of_network(&self, name: &str) -> Netns {
+        until("the runtime's configuration is there", PATIENCE, || {
+            self.conflist().exists().then_some(())
+        });
+        self.wires.node.container(name);
+        let pod = Netns::at(name, format!("/run/netns/{name}"));
+        let add = self.cmd([CATENA, "add"]).args([self.conflist(), pod.path().into()]);
+        let result = add.output().json();
+        let ips = result["ips"].as_array().unwrap();
+        let address = |ip: &Value| {
+            let net: IpNet = ip["address"].as_str().unwrap().parse().unwrap();
+            net.addr().to_string()
+        };
+        let [v4, v6] = ips.as_slice() else { panic!("{result}") };
+        self.addresses.lock().unwrap().insert(name.to_owned(), [address(v4), address(v6)]);
+        pod
+    }
+
+    /// The addresses of a pod of the network.
+    pub fn addresses_of(&self, pod: &str) -> [String; 2] {
+        self.addresses.lock().unwrap()[pod].clone()
     }
 
     /// A pod on it with the fifth addresses of its part (a /24 and a /64): attached by ptp, as a runtime on the node does.

@@ -155,3 +155,47 @@ fn what_others_change_is_put_right_and_what_is_theirs_left_alone() {
     wires.api.admin().delete(&format!("{}/c", nodes()));
     a.await_kept(&[B[0], "10.1.3.128/25", B[1]]);
 }
+
+/// The addresses of all pods.
+const CLUSTER: &str = "10.1.0.0/16,fd10::/48";
+
+#[test]
+fn pods_get_their_network_from_the_nodes_cidrs_and_leave_the_cluster_under_the_nodes_address() {
+    let node = Node::new();
+    let wires = Wires::new(&node);
+    let outside = node.uplink("outside", "192.0.2.7/24", "2001:db8::7/64");
+    outside.ip("route add default via 192.0.2.1\nroute add default via 2001:db8::1\n");
+    let (a, b) = (wires.machine("a", 1, 11), wires.machine("b", 2, 12));
+    let daemons = [&a, &b].map(|machine| {
+        let dir = machine.conf_dir();
+        let args = ["--pod-network", "--cluster-cidr", CLUSTER, "--conf-dir", &dir];
+        // Its Node comes later, and its podCIDRs later still: no network is written before.
+        machine.daemon(&args)
+    });
+    a.join(&[]);
+    until("the log says what the Node lacks", PATIENCE, || {
+        daemons[0].log().contains("node a has no podCIDRs yet").then_some(())
+    });
+    assert!(!a.conflist().exists());
+    a.leave();
+    a.join(&A);
+    b.join(&B);
+    a.await_kept(&B);
+    b.await_kept(&A);
+    let (from, to) = (a.pod_of_network("pod-a"), b.pod_of_network("pod-b"));
+    let [own, _] = a.addresses_of("pod-a");
+    let [at, at6] = b.addresses_of("pod-b");
+    assert_without_nat(&from, &own, &to, &at);
+    to.ping(&a.addresses_of("pod-a")[1]);
+    from.ping(&at6);
+    for (address, node) in [("192.0.2.7", "192.168.1.11"), ("2001:db8::7", "fd01::b")] {
+        let server = HttpServer::start(&outside, 8080, "hello");
+        let url = testnode::url(address.parse().unwrap(), 8080);
+        assert_eq!(http_get(&from, &url).unwrap().text, "hello");
+        let peers: Vec<_> = server.peers().iter().map(|peer| peer.ip().to_string()).collect();
+        assert_eq!(peers, [node]);
+    }
+    // What reaches the other node whole is what the pods' interfaces take.
+    let link = from.json(["ip", "-j", "link", "show", "eth0"]);
+    assert_eq!(link[0]["mtu"], 1450);
+}
