@@ -10,9 +10,10 @@ use std::{
 use chain::{Error, Result};
 use delegates::{Node, net::Net};
 use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api as ApiOf,
-    api::ApiResource,
+    api::{ApiResource, Patch, PatchParams, Request},
     core::{GroupVersionKind, Object},
     runtime::{
         reflector::{Store, store::Writer},
@@ -20,9 +21,16 @@ use kube::{
     },
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
 
-use super::{Args, cached::Cached, health::Health, metrics::Metrics, watch};
+use super::{
+    Args,
+    cached::{Cached, PodMeta},
+    health::Health,
+    metrics::Metrics,
+    watch,
+};
 use crate::{
     net_conf::{Outcome, pod_network::PodNetwork},
     reach::{self, Peer, TunnelSettings, Ways, Wish},
@@ -77,6 +85,15 @@ struct Spec {
 struct Status {
     #[serde(default)]
     addresses: Vec<NodeAddress>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -103,13 +120,14 @@ pub fn follow(
     let nodes = writer.as_reader();
     let changed = Arc::new(Notify::new());
     let (seen, counted, notify) = (health.clone(), metrics.clone(), changed.clone());
+    let watching = cluster.clone();
     tokio::spawn(async move {
         let open =
             |client| watcher(ApiOf::<NodeObject>::all_with(client, &resource), Config::default());
         let Some(watched) = seen.watches().iter().find(|watched| watched.name() == WATCH) else {
             return;
         };
-        watch::follow(cluster.api(), open, writer, watched, &counted, |_| notify.notify_one())
+        watch::follow(watching.api(), open, writer, watched, &counted, |_| notify.notify_one())
             .await;
     });
     let keeper = Keeper {
@@ -119,10 +137,12 @@ pub fn follow(
         cluster_cidrs: routes.cluster_cidr.clone(),
         node_name,
         problems: BTreeSet::new(),
+        serves: false,
     };
-    tokio::spawn(keep(keeper, nodes, changed, metrics.clone()));
+    tokio::spawn(keep(keeper, nodes, changed, cluster, metrics.clone()));
 }
 
+#[derive(Clone)]
 struct Keeper {
     ways: Ways,
     settings: TunnelSettings,
@@ -132,12 +152,15 @@ struct Keeper {
     node_name: String,
     /// What was logged as wrong.
     problems: BTreeSet<String>,
+    /// Whether the pods' network is there for the runtime.
+    serves: bool,
 }
 
 async fn keep(
     mut keeper: Keeper,
     nodes: Store<NodeObject>,
     changed: Arc<Notify>,
+    cluster: Arc<Cached>,
     metrics: Arc<Metrics>,
 ) {
     // Before the API has told of all nodes nothing is taken away.
@@ -145,27 +168,67 @@ async fn keep(
         return;
     }
     loop {
-        let peers: Vec<_> = nodes.state().iter().map(|node| peer(node)).collect();
+        let all = nodes.state();
+        let peers: Vec<_> = all.iter().map(|node| peer(node)).collect();
+        let mut at_work = keeper.clone();
         let round = spawn_blocking(move || {
-            let problems = keeper.round(&peers);
-            (keeper, problems)
+            at_work.round(&peers);
+            at_work
         });
-        match round.await {
-            Ok((back, problems)) => {
-                keeper = back;
-                metrics.unreached(problems);
-            }
-            // A panic, which has been printed.
-            Err(_) => return,
+        // A panic has been printed; the next round may do better.
+        if let Ok(done) = round.await {
+            keeper = done;
+        }
+        metrics.unreached(keeper.problems.len());
+        let own = all.iter().find(|node| node.metadata.name.as_ref() == Some(&keeper.node_name));
+        if keeper.serves && own.is_some_and(|node| is_unavailable(node)) {
+            clear_unavailable(&cluster, &keeper.node_name).await;
         }
         // Either way the tables are looked at.
         let _ = timeout(ROUND, changed.notified()).await;
     }
 }
 
+/// The condition that keeps pods from a node until its network serves: cloud providers set it on new Nodes.
+const UNAVAILABLE: &str = "NetworkUnavailable";
+
+fn is_unavailable(node: &NodeObject) -> bool {
+    let conditions = node.status.iter().flat_map(|status| &status.conditions);
+    conditions.filter(|one| one.kind == UNAVAILABLE).any(|one| one.status != "False")
+}
+
+/// Tells the scheduler that the node's network serves.
+async fn clear_unavailable(cluster: &Cached, node_name: &str) {
+    let now = Timestamp::now().to_string();
+    let patch = json!({ "status": { "conditions": [{
+        "type": UNAVAILABLE,
+        "status": "False",
+        "reason": "CatenaServes",
+        "message": "Routes to all nodes and the pods' network are there.",
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }] } });
+    let patched = async {
+        let patch = Patch::Strategic(patch);
+        let mut request = Request::new("/api/v1/nodes")
+            .patch_subresource("status", node_name, &PatchParams::default(), &patch)
+            .map_err(kube::Error::BuildRequest)?;
+        // The answer would have the whole Node otherwise.
+        let metadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+        request.headers_mut().insert("accept", metadata.parse().expect("it is ASCII"));
+        cluster.api().client().request::<PodMeta>(request).await
+    };
+    let patched = timeout(ROUND, patched).await;
+    match patched {
+        Ok(Ok(_)) => tracing::info!("the Node's condition {UNAVAILABLE} is cleared"),
+        Ok(Err(error)) => tracing::warn!("the Node's condition {UNAVAILABLE}: {error}"),
+        Err(_) => tracing::warn!("the Node's condition {UNAVAILABLE}: the API does not answer"),
+    }
+}
+
 impl Keeper {
-    /// Makes the kernel's tables as they should be; returns how many problems there are.
-    fn round(&mut self, peers: &[Peer]) -> usize {
+    /// Makes the kernel's tables as they should be.
+    fn round(&mut self, peers: &[Peer]) {
         let mut problems = match self.apply(peers) {
             Ok(problems) => problems,
             Err(error) => vec![error.to_string()],
@@ -175,10 +238,9 @@ impl Keeper {
             tracing::warn!("pods of other nodes: {problem}");
         }
         self.problems = problems.into_iter().collect();
-        self.problems.len()
     }
 
-    fn apply(&self, peers: &[Peer]) -> Result<Vec<String>> {
+    fn apply(&mut self, peers: &[Peer]) -> Result<Vec<String>> {
         let own = peers.iter().find(|peer| peer.name == self.node_name).ok_or_else(|| {
             Error::config(format!(
                 "there is no Node {}: give this node's name by --node-name or NODE_NAME",
@@ -196,6 +258,7 @@ impl Keeper {
         }
         if let Some(conf_dir) = &self.conf_dir {
             self.write_conf(conf_dir, &net, &wish, own)?;
+            self.serves = true;
         }
         Ok(wish.problems)
     }

@@ -16,7 +16,8 @@ use crate::{CATENA, PATIENCE};
 /// What a daemon with routes takes beside the rights that `deploy/` grants.
 const RIGHTS: &str = r#"{ "apiVersion": "v1", "kind": "List", "items": [
   { "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "catena-nodes" },
-    "rules": [{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"] }] },
+    "rules": [{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"] },
+              { "apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"] }] },
   { "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": "catena-nodes" },
     "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "catena-nodes" },
     "subjects": [{ "kind": "ServiceAccount", "name": "catena", "namespace": "kube-system" }] }] }"#;
@@ -87,6 +88,21 @@ impl Machine<'_> {
         ]);
         let status = json!({ "status": { "addresses": addresses } });
         admin.patch(&format!("{}/{name}/status", nodes()), &status);
+    }
+
+    /// The status of its Node's condition.
+    pub fn condition(&self, kind: &str) -> Option<Value> {
+        let node = self.wires.api.admin().get(&format!("{}/{}", nodes(), self.name));
+        let conditions = node["status"]["conditions"].as_array()?;
+        let condition = conditions.iter().find(|condition| condition["type"] == kind)?;
+        Some(condition["status"].clone())
+    }
+
+    /// Has a condition set on its Node, as a cloud provider does it.
+    pub fn set_condition(&self, kind: &str, status: &str) {
+        let condition = json!({ "type": kind, "status": status, "reason": "NoRouteCreated" });
+        let status = json!({ "status": { "conditions": [condition] } });
+        self.wires.api.admin().patch(&format!("{}/{}/status", nodes(), self.name), &status);
     }
 
     /// Leaves the cluster.

@@ -173,15 +173,22 @@ fn pods_get_their_network_from_the_nodes_cidrs_and_leave_the_cluster_under_the_n
         machine.daemon(&args)
     });
     a.join(&[]);
+    a.set_condition("NetworkUnavailable", "True");
     until("the log says what the Node lacks", PATIENCE, || {
         daemons[0].log().contains("node a has no podCIDRs yet").then_some(())
     });
     assert!(!a.conflist().exists());
+    assert_eq!(a.condition("NetworkUnavailable"), Some("True".into()));
     a.leave();
     a.join(&A);
+    a.set_condition("NetworkUnavailable", "True");
     b.join(&B);
     a.await_kept(&B);
     b.await_kept(&A);
+    until("the Node's condition is cleared", PATIENCE, || {
+        (a.condition("NetworkUnavailable") == Some("False".into())).then_some(())
+    });
+    assert_eq!(b.condition("NetworkUnavailable"), None, "nobody set it");
     let (from, to) = (a.pod_of_network("pod-a"), b.pod_of_network("pod-b"));
     let [own, _] = a.addresses_of("pod-a");
     let [at, at6] = b.addresses_of("pod-b");
