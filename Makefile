@@ -24,7 +24,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kubernetes kills bench bench-pods lint build image install uninstall packages kubernetes nextest clean
+.PHONY: help demo test test-kubernetes kills bench bench-nodes bench-pods lint build image install uninstall packages kubernetes nextest clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -49,6 +49,9 @@ bench: packages ## Time the full chain beside the Go reference plugins, in one r
 
 bench-pods: packages kubernetes ## Time Kubernetes pods with three networks, alone and with the daemon (needs root)
 	$(CARGO) bench --locked --bench pods
+
+bench-nodes: packages kubernetes ## Time how soon a new node's pods are reached, of 3 nodes and of 1,000 (needs root)
+	$(CARGO) bench --locked --bench nodes
 
 lint: ## rustfmt and clippy, warnings denied
 	$(CARGO) fmt --all --check

@@ -78,16 +78,23 @@ impl<'n> Wires<'n> {
 impl Machine<'_> {
     /// Joins the cluster: its Node, with these parts of the pods' addresses.
     pub fn join(&self, pod_cidrs: &[&str]) {
-        let Self { name, link, host, .. } = self;
-        let admin = self.wires.api.admin();
-        self.wires.api.add_node(name, pod_cidrs);
-        let addresses = json!([
-            { "type": "Hostname", "address": name },
-            { "type": "InternalIP", "address": format!("192.168.{link}.{host}") },
-            { "type": "InternalIP", "address": format!("fd0{link}::{host:x}") },
-        ]);
+        let Self { link, host, .. } = self;
+        let (v4, v6) = (format!("192.168.{link}.{host}"), format!("fd0{link}::{host:x}"));
+        self.join_by(&[&v4, &v6], pod_cidrs);
+    }
+
+    /// The same, and its Node has only its IPv6 address.
+    pub fn join_by_ipv6(&self, pod_cidrs: &[&str]) {
+        self.join_by(&[&format!("fd0{}::{:x}", self.link, self.host)], pod_cidrs);
+    }
+
+    fn join_by(&self, internal: &[&str], pod_cidrs: &[&str]) {
+        self.wires.api.add_node(self.name, pod_cidrs);
+        let mut addresses = vec![json!({ "type": "Hostname", "address": self.name })];
+        let internal = internal.iter().map(|ip| json!({ "type": "InternalIP", "address": ip }));
+        addresses.extend(internal);
         let status = json!({ "status": { "addresses": addresses } });
-        admin.patch(&format!("{}/{name}/status", nodes()), &status);
+        self.wires.api.admin().patch(&format!("{}/{}/status", nodes(), self.name), &status);
     }
 
     /// The status of its Node's condition.

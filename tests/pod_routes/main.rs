@@ -86,6 +86,23 @@ fn nodes_on_other_links_are_reached_through_the_tunnel() {
 }
 
 #[test]
+fn a_tunnel_between_ipv6_addresses_carries_both_families() {
+    let node = Node::new();
+    let wires = Wires::new(&node);
+    let (a, b) = (wires.machine("a", 1, 11), wires.machine("b", 2, 12));
+    a.join_by_ipv6(&A);
+    b.join_by_ipv6(&B);
+    let _daemons = [&a, &b].map(|machine| machine.daemon(&["--pod-routes", "vxlan"]));
+    a.await_kept(&B);
+    b.await_kept(&A);
+    let (from, to) = (a.pod("pod-a", A), b.pod("pod-b", B));
+    assert_without_nat(&from, "10.1.1.5", &to, "10.1.2.5");
+    assert_without_nat(&to, "fd10:0:0:2::5", &from, "fd10:0:0:1::5");
+    let link = a.netns.json(["ip", "-j", "-d", "link", "show", "catena.vxlan"]);
+    assert_eq!(link[0]["mtu"], 1430);
+}
+
+#[test]
 fn a_transfer_goes_on_while_nodes_come_go_and_change_and_the_daemon_is_killed() {
     let node = Node::new();
     let wires = Wires::new(&node);
