@@ -116,6 +116,14 @@ impl<N: Node> Executor<'_, N> {
         self.run_back(record, attachment.netns.as_deref(), &boot, others, observer, node).map(Some)
     }
 
+    /// Does what the delegates of these attachments have put off, before something that is not to be done together with it.
+    /// Where that fails [`finish_del`](Self::finish_del) says so.
+    pub fn settle_del(&self, begun: &mut [Undoing], observer: Option<&Observer<'_>>, node: &mut N) {
+        if begun.iter().any(|one| !one.waiting.is_empty()) {
+            self.settle(begun.iter_mut(), observer, node);
+        }
+    }
+
     /// The second part of a DEL: does what the delegates have put off, and removes the records. Where something failed,
     /// then or in the first part, the record keeps what is left to do.
     ///

@@ -20,7 +20,7 @@ impl Pods<'_> {
         node: &mut Node,
     ) -> Result<bool> {
         let Some(record) = self.records.read(attachment)? else { return Ok(false) };
-        if !record.complete {
+        if !record.complete || record.undoing {
             return Err(Error::internal(format!(
                 "{attachment}: the ADD or DEL of its networks was not finished; DEL it, and ADD it again"
             )));

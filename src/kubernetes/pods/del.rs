@@ -65,7 +65,7 @@ impl Pods<'_> {
         let kept = if record.attachments.is_empty() {
             self.records.remove(&of)
         } else {
-            record.complete = false;
+            record.undoing = true;
             self.records.write(record)
         };
         kept.unwrap_or_else(|error| errors.push(error));
@@ -134,7 +134,12 @@ impl Pods<'_> {
         self.with_executor_of(pod, attachment.role, |executor| {
             with_request(pod, attachment, netns, |request| {
                 let found = executor.begin_del(request.attachment, None, begun, node)?;
-                if !found && pod.complete { executor.del(request, node) } else { Ok(()) }
+                if found || !pod.complete {
+                    return Ok(());
+                }
+                // Its end does what is put off, and its failure would be none of theirs.
+                executor.settle_del(begun, None, node);
+                executor.del(request, node)
             })
         })
     }

@@ -59,6 +59,9 @@ pub struct PodRecord {
     /// Whether ADD was finished and no DEL has begun to undo it.
     #[serde(default)]
     pub complete: bool,
+    /// Whether its DEL has begun, and left something to do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undoing: bool,
 }
 
 /// How the meta plugin was called.
@@ -149,6 +152,7 @@ impl PodRecord {
                 .map(|network| PodAttachment::plan(network, &attachment.network))
                 .collect(),
             complete: false,
+            undoing: false,
         }
     }
 
@@ -176,6 +180,7 @@ impl PodRecord {
     /// is there now.
     pub fn is_live(&self, netns: Option<&Path>, boot: &str) -> bool {
         self.complete
+            && !self.undoing
             && self.boot == boot
             && self.netns_id.is_some()
             && netns.and_then(NetnsId::of) == self.netns_id
