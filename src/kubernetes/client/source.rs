@@ -1,7 +1,7 @@
 //! Where an API server is, and who asks: a kubeconfig file or a pod's service account.
 
 use std::{
-    env, fmt,
+    env, fmt, fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,6 +9,7 @@ use std::{
 use chain::{Error, Result};
 use hyper::{
     Uri,
+    header::HeaderValue,
     rt::{Read, Write},
 };
 use hyper_util::{
@@ -26,6 +27,7 @@ use kube::{
         NamedAuthInfo, NamedCluster, NamedContext,
     },
 };
+use secrecy::ExposeSecret;
 use tower::{BoxError, Service, ServiceBuilder};
 
 use super::proxy::Proxy;
@@ -85,6 +87,7 @@ impl Source {
         if let Self::InCluster { folder, .. } = self {
             config.root_cert_file = Some(folder.join("ca.crt"));
         }
+        require_token(&config.auth_info).map_err(|error| error.context(self))?;
         let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let proxy =
             Proxy::to(&config.cluster_url, own_proxy.as_deref(), |name| env::var(name).ok())
@@ -132,6 +135,27 @@ where
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build(connector));
     Ok(Client::new(service, &config.default_namespace))
+}
+
+/// Refuses a token that no request can have: the libraries below would panic over it, or try it again and again.
+///
+/// Errors (7): it has a line break or another control character in it.
+fn require_token(user: &AuthInfo) -> Result<()> {
+    let (token, place) = match (&user.token, &user.token_file) {
+        (Some(token), _) => (token.expose_secret().to_owned(), "its user's token".to_owned()),
+        // One that cannot be read is told of by who reads it, each time anew.
+        (None, Some(file)) => {
+            let token = fs::read_to_string(file).unwrap_or_default();
+            (token.trim().to_owned(), format!("the token in {file}"))
+        }
+        (None, None) => return Ok(()),
+    };
+    match HeaderValue::from_str(&token) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::config(format!(
+            "{place} has a line break or another control character in it: write it as one word"
+        ))),
+    }
 }
 
 /// The proxy that the current context's cluster names.
@@ -196,6 +220,25 @@ mod tests {
         assert!(Source::of_variables(|_| None, Path::new(SERVICE_ACCOUNT)).is_none());
         let source = source("10.96.0.1", "443").unwrap();
         assert_eq!(source.to_string(), format!("service account {SERVICE_ACCOUNT}"));
+    }
+
+    #[test]
+    fn a_token_that_no_request_can_have_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let token_file = Some(file.to_string_lossy().into_owned());
+        for (text, inline, read) in [
+            ("abc", true, true),
+            ("abc\n", false, true),
+            ("ab\nc", false, false),
+            ("a\0", false, false),
+        ] {
+            let user = AuthInfo { token: Some(text.to_owned().into()), ..Default::default() };
+            assert_eq!(require_token(&user).is_ok(), inline, "{text:?}");
+            fs::write(&file, text).unwrap();
+            let user = AuthInfo { token_file: token_file.clone(), ..Default::default() };
+            assert_eq!(require_token(&user).is_ok(), read, "{text:?}");
+        }
     }
 
     #[test]
