@@ -71,7 +71,12 @@ impl Source {
 
     /// A client, with the URL of its server, as the files say now. Has to be called within a runtime.
     pub(super) async fn client(&self) -> Result<(Client, String)> {
-        let failed = |error: KubeconfigError| Error::config(format!("{self}: {error}"));
+        let failed = |error: KubeconfigError| match error {
+            KubeconfigError::CurrentContextNotSet => Error::config(format!(
+                "{self}: it is empty, or has no current-context: name the context that is to be used"
+            )),
+            error => Error::config(format!("{self}: {error}")),
+        };
         let kubeconfig = match self {
             Self::Kubeconfig(path) => Kubeconfig::read_from(path).map_err(failed)?,
             Self::InCluster { host, port, folder } => service_account(host, port, folder),

@@ -107,7 +107,13 @@ fn a_kubeconfig_that_is_none_is_named() {
     let refused = |path: &Path| connect(path.to_str(), None).err().unwrap();
     let broken = node.fresh_path("kubeconfig");
     node.write(&broken, "clusters: {");
-    for (path, part) in [(Path::new("/none/such"), "No such file"), (&broken, "YAML")] {
+    let empty = node.fresh_path("kubeconfig");
+    node.write(&empty, "");
+    for (path, part) in [
+        (Path::new("/none/such"), "No such file"),
+        (&broken, "YAML"),
+        (&empty, "it is empty, or has no current-context"),
+    ] {
         let error = refused(path);
         assert_eq!(error.code, Code::InvalidConfig, "{error}");
         assert!(error.msg.contains(&format!("kubeconfig {}", path.display())), "{error}");
