@@ -46,14 +46,20 @@ const ROUND: Duration = Duration::from_secs(10);
 #[derive(clap::Args, Clone, Debug)]
 pub struct RouteArgs {
     /// Keep routes to the pods of all other nodes, by their podCIDRs.
-    #[arg(long, value_enum, value_name = "WAYS", num_args = 0..=1, default_missing_value = "auto")]
+    #[arg(long, env = "CATENA_POD_ROUTES", value_enum, value_name = "WAYS", num_args = 0..=1, default_missing_value = "auto")]
     pub pod_routes: Option<Ways>,
     /// Give the node's pods their network, from its podCIDRs: write the runtime's configuration for it. Implies --pod-routes.
-    #[arg(long, requires = "cluster_cidr")]
+    #[arg(long, env = "CATENA_POD_NETWORK", requires = "cluster_cidr")]
     pub pod_network: bool,
     /// The addresses inside the cluster, separated by commas: what pods send there keeps their own address, all else leaves
     /// under the node's.
-    #[arg(long, value_delimiter = ',', value_name = "CIDR", requires = "pod_network")]
+    #[arg(
+        long,
+        env = "CATENA_CLUSTER_CIDR",
+        value_delimiter = ',',
+        value_name = "CIDR",
+        requires = "pod_network"
+    )]
     pub cluster_cidr: Vec<IpNet>,
     /// The tunnel's VXLAN network identifier, the same on all nodes.
     #[arg(long, default_value_t = 3239, value_parser = clap::value_parser!(u32).range(1..1 << 24), value_name = "VNI")]

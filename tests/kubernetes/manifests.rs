@@ -9,7 +9,7 @@ use testnode::Node;
 use testnode::kubernetes::{ApiServer, Rights, definitions, events, pods};
 
 /// What can be applied with `kubectl apply -k`.
-const OVERLAYS: [&str; 3] = [".", "overlays/secondary", "overlays/thin"];
+const OVERLAYS: [&str; 4] = [".", "overlays/network", "overlays/secondary", "overlays/thin"];
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
@@ -191,6 +191,13 @@ fn catena_has_the_rights_that_it_needs_and_no_more() {
     let daemon = api.deploy(Rights::Daemon);
     let expected = ["get, list, watch, patch status", "get, list, watch", "create", "", "", ""];
     assert_eq!(rights(&daemon), expected);
+    let network = api.deploy(Rights::Network);
+    let [pods, definitions, events, secrets, nodes, others] = rights(&network);
+    assert_eq!(
+        [&pods, &definitions, &events, &secrets, &others],
+        [expected[0], expected[1], expected[2], "", ""]
+    );
+    assert_eq!(nodes, "list, watch, patch status");
 }
 
 #[test]

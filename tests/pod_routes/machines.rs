@@ -13,15 +13,6 @@ use testnode::{Background, Container, Netns, Node, Run, links, until};
 
 use crate::{CATENA, PATIENCE};
 
-/// What a daemon with routes takes beside the rights that `deploy/` grants.
-const RIGHTS: &str = r#"{ "apiVersion": "v1", "kind": "List", "items": [
-  { "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "catena-nodes" },
-    "rules": [{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"] },
-              { "apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"] }] },
-  { "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": { "name": "catena-nodes" },
-    "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "catena-nodes" },
-    "subjects": [{ "kind": "ServiceAccount", "name": "catena", "namespace": "kube-system" }] }] }"#;
-
 /// The wires between the nodes, and the API server at the end of each.
 pub struct Wires<'n> {
     pub node: &'n Node,
@@ -53,8 +44,7 @@ impl<'n> Wires<'n> {
         node.set_sysctl("ipv6.conf.all.forwarding", "1");
         node.bridge_nf(false);
         let api = ApiServer::start_with(node, &["--bind-address=0.0.0.0"]);
-        let token = api.deploy(testnode::kubernetes::Rights::Daemon);
-        api.apply(RIGHTS);
+        let token = api.deploy(testnode::kubernetes::Rights::Network);
         Self { node, api, token }
     }
 

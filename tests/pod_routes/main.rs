@@ -185,7 +185,7 @@ fn pods_get_their_network_from_the_nodes_cidrs_and_leave_the_cluster_under_the_n
     let (a, b) = (wires.machine("a", 1, 11), wires.machine("b", 2, 12));
     let daemons = [&a, &b].map(|machine| {
         let dir = machine.conf_dir();
-        let args = ["--pod-network", "--cluster-cidr", CLUSTER, "--conf-dir", &dir];
+        let args = ["--pod-network", "--cluster-cidr", CLUSTER, "--conf-dir", &dir, "--write-conf"];
         // Its Node comes later, and its podCIDRs later still: no network is written before.
         machine.daemon(&args)
     });
@@ -219,6 +219,14 @@ fn pods_get_their_network_from_the_nodes_cidrs_and_leave_the_cluster_under_the_n
         let peers: Vec<_> = server.peers().iter().map(|peer| peer.ip().to_string()).collect();
         assert_eq!(peers, [node]);
     }
+    // The meta plugin comes before it, and passes on what it takes.
+    let meta = a.conflist().with_file_name("00-catena.conflist");
+    until("the meta plugin's configuration is there", PATIENCE, || {
+        let text = std::fs::read_to_string(&meta).ok()?;
+        let list: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let passed = serde_json::json!({ "bandwidth": true, "portMappings": true });
+        (list["plugins"][0]["capabilities"] == passed).then_some(())
+    });
     // What reaches the other node whole is what the pods' interfaces take.
     let link = from.json(["ip", "-j", "link", "show", "eth0"]);
     assert_eq!(link[0]["mtu"], 1450);

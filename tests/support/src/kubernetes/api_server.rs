@@ -34,6 +34,8 @@ pub enum Rights {
     Thin,
     /// And what the daemon's watches take (`deploy/overlays/secondary`).
     Daemon,
+    /// And what the pods' network takes (`deploy/overlays/network`).
+    Network,
 }
 
 /// A cluster's API server, with RBAC and nothing else of a control plane: no scheduler, no controllers. Pods get their
@@ -162,11 +164,18 @@ impl<'n> ApiServer<'n> {
     /// its roles. The account's token is returned.
     #[track_caller]
     pub fn deploy(&self, rights: Rights) -> String {
-        let manifests = match rights {
-            Rights::Thin => &["base/crd.yaml", "base/rbac.yaml"][..],
-            Rights::Daemon => &["base/crd.yaml", "base/rbac.yaml", "overlays/secondary/rbac.yaml"],
+        let all = [
+            "base/crd.yaml",
+            "base/rbac.yaml",
+            "overlays/secondary/rbac.yaml",
+            "overlays/network/rbac.yaml",
+        ];
+        let count = match rights {
+            Rights::Thin => 2,
+            Rights::Daemon => 3,
+            Rights::Network => 4,
         };
-        for manifest in manifests {
+        for manifest in &all[..count] {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(manifest);
             let text =
                 fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
