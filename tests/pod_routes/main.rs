@@ -31,6 +31,13 @@ fn assert_without_nat(from: &Netns, own: &str, to: &Netns, address: &str) {
     assert_eq!(peers, [own]);
 }
 
+/// Pods with the fifth addresses of A and B reach each other, over both families.
+#[track_caller]
+fn assert_reached(of_a: &Netns, of_b: &Netns) {
+    assert_without_nat(of_a, "10.1.1.5", of_b, "10.1.2.5");
+    assert_without_nat(of_b, "fd10:0:0:2::5", of_a, "fd10:0:0:1::5");
+}
+
 #[test]
 fn nodes_on_one_link_are_each_others_next_hops() {
     let node = Node::new();
@@ -45,8 +52,7 @@ fn nodes_on_one_link_are_each_others_next_hops() {
     assert_eq!(a.way("fd10:0:0:2::5"), ("eth0".into(), Some("fd01::c".parse().unwrap())));
     assert!(!a.netns.try_run(["ip", "link", "show", "catena.vxlan"]).is_success());
     let (from, to) = (a.pod("pod-a", A), b.pod("pod-b", B));
-    assert_without_nat(&from, "10.1.1.5", &to, "10.1.2.5");
-    assert_without_nat(&to, "fd10:0:0:2::5", &from, "fd10:0:0:1::5");
+    assert_reached(&from, &to);
     // The nodes reach each other's pods, too.
     a.netns.ping("10.1.2.5");
     b.netns.ping("fd10:0:0:1::5");
@@ -67,8 +73,7 @@ fn nodes_on_other_links_are_reached_through_the_tunnel() {
     assert_eq!(a.way("10.1.2.5").0, "catena.vxlan");
     assert_eq!(a.way("10.1.3.5").0, "eth0");
     let (from, to) = (a.pod("pod-a", A), b.pod("pod-b", B));
-    assert_without_nat(&from, "10.1.1.5", &to, "10.1.2.5");
-    assert_without_nat(&to, "fd10:0:0:2::5", &from, "fd10:0:0:1::5");
+    assert_reached(&from, &to);
     a.netns.ping("10.1.2.5");
     b.netns.ping("fd10:0:0:1::5");
     // 1500 less the headers of IPv4, UDP, VXLAN and Ethernet: as much as fits, whole, and no more.
@@ -96,8 +101,7 @@ fn a_tunnel_between_ipv6_addresses_carries_both_families() {
     a.await_kept(&B);
     b.await_kept(&A);
     let (from, to) = (a.pod("pod-a", A), b.pod("pod-b", B));
-    assert_without_nat(&from, "10.1.1.5", &to, "10.1.2.5");
-    assert_without_nat(&to, "fd10:0:0:2::5", &from, "fd10:0:0:1::5");
+    assert_reached(&from, &to);
     let link = a.netns.json(["ip", "-j", "-d", "link", "show", "catena.vxlan"]);
     assert_eq!(link[0]["mtu"], 1430);
 }
