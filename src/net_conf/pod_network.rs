@@ -110,4 +110,17 @@ mod tests {
         let error = network.write(dir.path()).unwrap_err();
         assert!(error.msg.contains("was written by somebody else"), "{error}");
     }
+
+    #[test]
+    fn it_is_taken_away_with_what_else_is_written_and_others_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod_cidrs = nets(&["10.1.2.0/24"]);
+        let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, cluster_cidrs: &[] };
+        network.write(dir.path()).unwrap();
+        super::super::remove(dir.path()).unwrap();
+        assert!(!dir.path().join(FILE).exists());
+        std::fs::write(dir.path().join(FILE), r#"{ "name": "theirs" }"#).unwrap();
+        super::super::remove(dir.path()).unwrap();
+        assert!(dir.path().join(FILE).exists());
+    }
 }
