@@ -3,6 +3,7 @@
 pub mod bandwidth;
 pub mod bridge;
 mod chained;
+pub mod cluster;
 pub mod firewall;
 mod interface;
 pub mod ipam;

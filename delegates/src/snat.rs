@@ -27,6 +27,10 @@ struct Conf {
     /// network's own subnets and multicast always do. CIDRs of both families.
     #[serde(rename = "nonMasqueradeCIDRs", default)]
     non_masquerade: Option<Vec<IpNet>>,
+    /// Whether the cluster's pods and Services do as well, and what else `catena daemon` is told to reach without
+    /// translation (default false): those of the moment, also for containers that are there already.
+    #[serde(rename = "nonMasqueradeCluster", default)]
+    cluster: bool,
     /// The source address of what leaves, one for each family at most (default: that of the interface it leaves by).
     #[serde(rename = "sourceAddress", default)]
     source_address: Option<OneOrMore>,
@@ -78,6 +82,7 @@ impl Conf {
             source,
             policy: Policy {
                 excluded: excluded.clone(),
+                cluster: self.cluster,
                 action: match self.sources().iter().find(|ip| ip.is_ipv6() == source.is_ipv6()) {
                     None => Action::Masquerade,
                     Some(fixed) => Action::Snat(*fixed),

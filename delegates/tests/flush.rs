@@ -73,8 +73,11 @@ fn elements_are_committed_and_devices_deleted_at_the_end_of_the_run() {
     }
     let owner = Owner::new("net", "c1", "eth0");
     let source = "10.1.0.2".parse().unwrap();
-    let policy =
-        Policy { excluded: vec!["10.1.0.0/24".parse().unwrap()], action: Action::Masquerade };
+    let policy = Policy {
+        excluded: vec!["10.1.0.0/24".parse().unwrap()],
+        cluster: false,
+        action: Action::Masquerade,
+    };
     let element = Element::Egress { source, policy };
     node.elements().add(element.clone(), &owner);
     assert!(host.link().get("ifb7").unwrap().is_some(), "not before the end");

@@ -119,6 +119,9 @@ fn new_set(table: &Table, set: &Set, id: u32) -> Request {
             userdata.extend(byteorder(1, types)); // NFTNL_UDATA_SET_DATABYTEORDER
         }
     }
+    if set.interval {
+        flags |= SetFlags::Interval;
+    }
     attributes.push(SetAttribute::Flags(flags));
     attributes.push(SetAttribute::UserData(userdata));
     Request {
@@ -136,7 +139,7 @@ fn new_element(table: &Table, set: &Set, (key, value): (u32, u32)) -> Request {
     Request {
         family: table.family,
         flags: NLM_F_CREATE,
-        message: NfTablesMessage::NewSetElement(set_element::list(&set.name, attributes)),
+        message: NfTablesMessage::NewSetElement(set_element::list(&set.name, vec![attributes])),
     }
 }
 

@@ -9,6 +9,7 @@
 //!
 //! This crate knows no CNI.
 
+mod cluster;
 mod comment;
 mod compile;
 mod conditions;
@@ -26,6 +27,7 @@ mod templates;
 mod transaction;
 
 pub use self::{
+    cluster::Cluster,
     conditions::{Condition, Subject},
     element::{Element, IpFamily, Key, Protocol},
     error::Error,

@@ -21,6 +21,9 @@ pub struct Policy {
     /// Destinations that are reached under the pod's own address: the network's own subnets and its
     /// non-masquerade CIDRs, both families mixed. Multicast never needs naming.
     pub excluded: Vec<IpNet>,
+    /// Whether the cluster's pods and Services, and what else it reaches without translation, are as well: those that
+    /// [`crate::Cluster`] says at the moment.
+    pub cluster: bool,
     /// What happens to the rest.
     pub action: Action,
 }
@@ -49,9 +52,9 @@ impl Policy {
     }
 
     fn rendered(&self, family: IpFamily, name: &str) -> String {
-        let (ip, multicast) = match family {
-            IpFamily::V4 => ("ip", "224.0.0.0/4"),
-            IpFamily::V6 => ("ip6", "ff00::/8"),
+        let (ip, number, multicast) = match family {
+            IpFamily::V4 => ("ip", "4", "224.0.0.0/4"),
+            IpFamily::V6 => ("ip6", "6", "ff00::/8"),
         };
         let action = match self.action {
             Action::Masquerade => "masquerade fully-random".to_owned(),
@@ -67,6 +70,10 @@ impl Policy {
             if line.contains("$EXCLUDED") {
                 for net in self.excluded_of(family) {
                     let _ = writeln!(text, "{}", line.replace("$EXCLUDED", &net));
+                }
+            } else if line.contains("$CLUSTER") {
+                if self.cluster {
+                    let _ = writeln!(text, "{}", line.replace("$CLUSTER", number));
                 }
             } else {
                 let _ = writeln!(text, "{line}");
@@ -98,7 +105,7 @@ mod tests {
 
     fn policy(excluded: &[&str]) -> Policy {
         let excluded = excluded.iter().map(|net| net.parse().unwrap()).collect();
-        Policy { excluded, action: Action::Masquerade }
+        Policy { excluded, cluster: false, action: Action::Masquerade }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The ruleset in the kernel of the present network namespace.
 
 mod closers;
+mod cluster;
 mod commit;
 mod forward;
 mod look;
@@ -18,13 +19,13 @@ use std::{
 };
 
 pub use self::{forward::Gap, look::Held};
-use crate::{element::Element, error::Error, netlink::Connection, owner::Owner};
+use crate::{cluster::Cluster, element::Element, error::Error, netlink::Connection, owner::Owner};
 
 /// How often a change is begun anew because others changed the ruleset meanwhile.
 const ATTEMPTS: u32 = 100;
 
-/// Elements that are on record, for the case that the kernel has lost them all.
-type Recorded = Box<dyn FnMut() -> Vec<(Element, Owner)> + Send>;
+/// Elements that are on record, for the case that the kernel has lost them all, and the cluster's addresses.
+type Recorded = Box<dyn FnMut() -> (Vec<(Element, Owner)>, Cluster) + Send>;
 
 /// Takes the lock of a file at a path.
 type TakeLock = Box<dyn FnMut(&File, &Path) -> io::Result<()> + Send>;
@@ -62,10 +63,13 @@ impl Ruleset {
         Ok(Self { connection, lock, lock_path: lock_path.to_owned(), take_lock, recorded: None })
     }
 
-    /// Says where to get all elements that are on record. It is asked when a commit finds no table at all (the
+    /// Says where to get all elements that are on record, and the cluster's addresses. It is asked when a commit finds no table at all (the
     /// first use on a node, or someone's `nft flush ruleset`) or one that is damaged, and what it says is restored in
     /// the same transaction. It should leave out what the commit itself removes.
-    pub fn on_install(&mut self, recorded: impl FnMut() -> Vec<(Element, Owner)> + Send + 'static) {
+    pub fn on_install(
+        &mut self,
+        recorded: impl FnMut() -> (Vec<(Element, Owner)>, Cluster) + Send + 'static,
+    ) {
         self.recorded = Some(Box::new(recorded));
     }
 

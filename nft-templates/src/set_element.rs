@@ -2,8 +2,8 @@
 
 use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL, NlasIterator, Parseable as _};
 use netlink_packet_netfilter::nftables::{
-    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementList,
-    SetElementMessage, Verdict, VerdictAttribute,
+    DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags,
+    SetElementList, SetElementMessage, Verdict, VerdictAttribute,
 };
 
 use crate::{
@@ -18,13 +18,14 @@ const NETFILTER_HEADER: usize = 4;
 /// The attribute with the elements (linux/netfilter/nf_tables.h).
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 
-/// A message about one element of a set.
-pub(crate) fn list(set: &str, element: Vec<SetElementAttribute>) -> SetElementMessage {
+/// A message about elements of a set.
+pub(crate) fn list(set: &str, elements: Vec<Vec<SetElementAttribute>>) -> SetElementMessage {
+    let elements = elements.into_iter().map(ListAttribute::Element).collect();
     SetElementMessage {
         attributes: vec![
             SetElementList::Table(TABLE.into()),
             SetElementList::Set(set.into()),
-            SetElementList::Elements(vec![ListAttribute::Element(element)]),
+            SetElementList::Elements(elements),
         ],
     }
 }
@@ -32,6 +33,22 @@ pub(crate) fn list(set: &str, element: Vec<SetElementAttribute>) -> SetElementMe
 /// Adds an element. `exclusive`: fail if there is one with this key; otherwise an equal one (comments do
 /// not count) is left as it is.
 pub(crate) fn add(entry: &Entry, exclusive: bool) -> Request {
+    Request {
+        family: entry.place.family,
+        flags: NLM_F_CREATE | if exclusive { NLM_F_EXCL } else { 0 },
+        message: NfTablesMessage::NewSetElement(list(entry.place.set, vec![attributes(entry)])),
+    }
+}
+
+/// Adds a range: its beginning and, unless it is open, its end. The kernel wants both in one message.
+pub(crate) fn add_range(range: &[Entry]) -> Option<Request> {
+    let Place { family, set, .. } = range.first()?.place;
+    let elements = range.iter().map(attributes).collect();
+    let message = NfTablesMessage::NewSetElement(list(set, elements));
+    Some(Request { family, flags: NLM_F_CREATE | NLM_F_EXCL, message })
+}
+
+fn attributes(entry: &Entry) -> Vec<SetElementAttribute> {
     let mut attributes =
         vec![SetElementAttribute::Key(DataAttribute::Value(entry.place.key.clone()))];
     match &entry.value {
@@ -45,15 +62,12 @@ pub(crate) fn add(entry: &Entry, exclusive: bool) -> Request {
                 VerdictAttribute::Chain(chain.clone()),
             ])));
         }
+        Value::End => attributes.push(SetElementAttribute::Flags(SetElementFlags::IntervalEnd)),
     }
     if !entry.owner.as_str().is_empty() {
         attributes.push(SetElementAttribute::UserData(comment(entry.owner.as_str())));
     }
-    Request {
-        family: entry.place.family,
-        flags: NLM_F_CREATE | if exclusive { NLM_F_EXCL } else { 0 },
-        message: NfTablesMessage::NewSetElement(list(entry.place.set, attributes)),
-    }
+    attributes
 }
 
 /// Removes the element with this key.
@@ -75,8 +89,15 @@ pub(crate) fn dump(family: Family, set: &str) -> Request {
     Request { family, flags: 0, message }
 }
 
+/// Removes all elements of a set.
+pub(crate) fn flush(family: Family, set: &str) -> Request {
+    let attributes = vec![SetElementList::Table(TABLE.into()), SetElementList::Set(set.into())];
+    let message = NfTablesMessage::DeleteSetElement(SetElementMessage { attributes });
+    Request { family, flags: 0, message }
+}
+
 fn by_key(place: &Place) -> SetElementMessage {
-    list(place.set, vec![SetElementAttribute::Key(DataAttribute::Value(place.key.clone()))])
+    list(place.set, vec![vec![SetElementAttribute::Key(DataAttribute::Value(place.key.clone()))]])
 }
 
 /// Reads a message with elements, `payload` being what follows the netlink header.
@@ -133,6 +154,9 @@ fn entry(family: Family, set: &'static str, attributes: &[SetElementAttribute]) 
                 }) {
                     value = Value::Goto(chain);
                 }
+            }
+            SetElementAttribute::Flags(flags) if flags.contains(SetElementFlags::IntervalEnd) => {
+                value = Value::End;
             }
             SetElementAttribute::UserData(bytes) => owner = comment_of(bytes),
             _ => {}

@@ -54,6 +54,8 @@ pub(crate) enum Value {
     Bytes(Vec<u8>),
     /// `goto CHAIN`
     Goto(String),
+    /// Nothing either: the first address past a range.
+    End,
 }
 
 /// Where an element is: its set and the bytes of its key.

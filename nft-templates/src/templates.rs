@@ -126,7 +126,7 @@ pub(crate) fn version_check(family: Family) -> Request {
     Request {
         family,
         flags: netlink_packet_core::NLM_F_CREATE,
-        message: NfTablesMessage::NewSetElement(set_element::list("version", attributes)),
+        message: NfTablesMessage::NewSetElement(set_element::list("version", vec![attributes])),
     }
 }
 

@@ -76,19 +76,27 @@ fn policies_list_as_nft_itself_would_have_made_them() {
         (
             IpFamily::V4,
             "10.1.0.2",
-            Policy { excluded: nets(&excluded), action: Action::Masquerade },
+            Policy { excluded: nets(&excluded), cluster: false, action: Action::Masquerade },
         ),
-        (IpFamily::V6, "fd00::2", Policy { excluded: nets(&excluded), action: Action::Masquerade }),
+        (
+            IpFamily::V6,
+            "fd00::2",
+            Policy { excluded: nets(&excluded), cluster: false, action: Action::Masquerade },
+        ),
         (
             IpFamily::V4,
             "10.1.0.3",
-            Policy { excluded: nets(&excluded[..1]), action: Action::Snat(v4) },
+            Policy { excluded: nets(&excluded[..1]), cluster: false, action: Action::Snat(v4) },
         ),
-        (IpFamily::V6, "fd00::3", Policy { excluded: vec![], action: Action::Snat(v6) }),
+        (
+            IpFamily::V6,
+            "fd00::3",
+            Policy { excluded: vec![], cluster: false, action: Action::Snat(v6) },
+        ),
         (
             IpFamily::V4,
             "10.1.0.4",
-            Policy { excluded: nets(&["0.0.0.0/0"]), action: Action::Masquerade },
+            Policy { excluded: nets(&["0.0.0.0/0"]), cluster: false, action: Action::Masquerade },
         ),
     ];
     let texts: Vec<_> = cases.iter().map(|(family, _, policy)| policy.render(*family)).collect();

@@ -6,7 +6,7 @@ mod node;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nft_templates::{Conflict, Element, Owner, Problem, Resolution, TEMPLATES};
+use nft_templates::{Cluster, Conflict, Element, Owner, Problem, Resolution, TEMPLATES};
 use node::{Node, adding, egress, hairpin, nft, open, owner, port, removing};
 use testnode::NftMonitor;
 
@@ -177,7 +177,7 @@ fn a_commit_after_a_flush_restores_what_is_on_record() {
     // With it: all.
     nft(&node, &["flush", "ruleset"]);
     let on_record = record.clone();
-    ruleset.on_install(move || on_record.clone());
+    ruleset.on_install(move || (on_record.clone(), Cluster::default()));
     ruleset.commit(&adding(&one_more, &owner("b")), &mut none).unwrap();
     assert!(ruleset.check(&expected).unwrap().is_empty());
     // A removal from a table that is gone is done already, and does not bring the table back.
@@ -288,7 +288,7 @@ fn a_table_that_lost_rules_is_noticed_and_repaired() {
     nft(&node, &["flush", "ruleset"]);
     assert!(!ruleset.repair().unwrap().installed);
     let on_record = record.clone();
-    ruleset.on_install(move || on_record.clone());
+    ruleset.on_install(move || (on_record.clone(), Cluster::default()));
     assert!(ruleset.repair().unwrap().installed);
     assert!(ruleset.check(&record).unwrap().is_empty());
     assert!(!nft(&node, &["list", "ruleset"]).contains("table bridge"));
@@ -302,7 +302,7 @@ fn a_commit_to_a_table_that_lost_rules_restores_them_and_what_is_on_record_in_on
     ruleset.commit(&adding(&pod, &owner("a")), &mut none).unwrap();
     let on_record: Vec<_> = pod.iter().map(|element| (element.clone(), owner("a"))).collect();
     let recorded = on_record.clone();
-    ruleset.on_install(move || recorded.clone());
+    ruleset.on_install(move || (recorded.clone(), Cluster::default()));
     ruleset.commit(&adding(&[hairpin("10.1.0.3")], &owner("b")), &mut none).unwrap();
     let as_it_should_be = nft(&node, &["list", "ruleset"]);
     let mut monitor = NftMonitor::start(&node);
@@ -346,7 +346,7 @@ fn a_policy_that_lost_rules_is_noticed_by_who_has_it_and_repaired() {
     assert_eq!(missing[0].problem, Problem::Damaged(vec![policy.to_owned()]));
 
     let on_record = record.to_vec();
-    ruleset.on_install(move || on_record.clone());
+    ruleset.on_install(move || (on_record.clone(), Cluster::default()));
     assert!(ruleset.repair().unwrap().upgraded);
     assert_eq!(nft(&node, &["list", "ruleset"]), as_it_should_be);
     let mut monitor = NftMonitor::start(&node);

@@ -297,6 +297,7 @@ fn what_leaves_the_cluster_leaves_as_its_policy_says() {
             source: source.parse().unwrap(),
             policy: Policy {
                 excluded: vec![excluded.parse().unwrap()],
+                cluster: false,
                 action: Action::Snat(to.parse().unwrap()),
             },
         };

@@ -84,7 +84,11 @@ fn slow_tools(node: &Node) -> PathBuf {
     for tool in TOOLS {
         let note = notes.join(tool).display().to_string();
         let path = "PATH=/usr/sbin:/sbin:/usr/bin:/bin; export PATH";
-        let save = format!("{tool}-legacy-save \"$@\" || exit; : > {note}.saw.$PPID");
+        // Whoever went on to put them in while another is held up before it looks would wait for that one, and keep it waiting.
+        let save = format!(
+            "{tool}-legacy-save \"$@\" || exit; : > {note}.saw.$PPID\n\
+             until [ $(ls {note}.saw.* | wc -l) -ge 2 ]; do sleep 0.01; done"
+        );
         let restore = format!(
             ": > {note}.about.$PPID\n\
              met() {{\n\

@@ -14,7 +14,11 @@ pub(crate) fn masquerade(result: &CniResult) -> Vec<Element> {
         .iter()
         .map(|ip| Element::Egress {
             source: ip.address.addr(),
-            policy: Policy { excluded: excluded.clone(), action: Action::Masquerade },
+            policy: Policy {
+                excluded: excluded.clone(),
+                cluster: false,
+                action: Action::Masquerade,
+            },
         })
         .collect()
 }

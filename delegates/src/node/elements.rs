@@ -4,12 +4,13 @@ use std::{collections::HashSet, io::ErrorKind, net::IpAddr, path::Path};
 
 use chain::{Code, Dirs, Error, Result, record::Record};
 use nft_templates::{
-    Conflict, Element, Gap, Held, Key, Missing, Owner, Problem, Protocol, Resolution, Ruleset,
-    Transaction,
+    Cluster, Conflict, Element, Gap, Held, Key, Missing, Owner, Problem, Protocol, Resolution,
+    Ruleset, Transaction,
     others::{Others, Removal},
 };
 
 use super::{Node, recorded};
+use crate::cluster;
 
 /// Elements to be added and removed in one transaction when the run's delegates are done.
 #[derive(Default)]
@@ -90,7 +91,7 @@ impl Elements {
         }
         let mut ruleset = open(dirs)?;
         let records = dirs.clone();
-        ruleset.on_install(move || recorded::elements(&records));
+        ruleset.on_install(move || (recorded::elements(&records), cluster::recorded(&records)));
         let committed = ruleset.repair().map_err(into_error)?;
         self.restored |= committed.installed || committed.upgraded;
         ruleset.check(wanted).map_err(into_error)
@@ -117,6 +118,14 @@ impl Elements {
             .filter(|(_, key)| held.contains(key))
             .map(|(ip, _)| *ip)
             .collect())
+    }
+
+    /// Has the sets of the cluster's addresses be these. Whether anything had to be changed for it.
+    pub fn keep_cluster(dirs: &Dirs, addresses: &Cluster) -> Result<bool> {
+        let mut ruleset = open(dirs)?;
+        let records = dirs.clone();
+        ruleset.on_install(move || (recorded::elements(&records), Cluster::default()));
+        ruleset.keep_cluster(addresses).map_err(into_error)
     }
 
     /// All elements in the kernel, sorted. For people who look at a node: it lists whole maps.
@@ -226,7 +235,7 @@ impl Elements {
             elements.retain(|(element, owner)| {
                 !purged.contains(owner) && !removed.contains(&(element.key(), owner.clone()))
             });
-            elements
+            (elements, cluster::recorded(&records))
         });
         let mut living = None;
         let committed = ruleset.commit(&transaction, &mut |conflict| {

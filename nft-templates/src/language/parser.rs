@@ -183,6 +183,12 @@ impl Parser<'_> {
         };
         self.end()?;
         self.skip_ends();
+        let interval = self.next_is("flags");
+        if interval {
+            self.keyword("interval")?;
+            self.end()?;
+            self.skip_ends();
+        }
         let mut elements = Vec::new();
         if self.next_is("elements") {
             self.symbol("=")?;
@@ -194,7 +200,7 @@ impl Parser<'_> {
             self.skip_ends();
         }
         self.symbol("}")?;
-        Ok(Set { name, key, data, elements })
+        Ok(Set { name, key, data, interval, elements })
     }
 
     fn hexadecimal(&mut self) -> Result<u32, Error> {

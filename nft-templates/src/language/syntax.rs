@@ -15,13 +15,15 @@ pub(crate) struct Table {
     pub(crate) chains: Vec<Chain>,
 }
 
-/// `set NAME { type KEY; }` or `map NAME { type KEY : DATA; elements = { … } }`
+/// `set NAME { type KEY; flags interval; }` or `map NAME { type KEY : DATA; elements = { … } }`
 #[derive(Clone, Debug)]
 pub(crate) struct Set {
     pub(crate) name: String,
     /// The parts of the concatenated key.
     pub(crate) key: Vec<Type>,
     pub(crate) data: Data,
+    /// Whether its elements are ranges.
+    pub(crate) interval: bool,
     /// Elements that the template itself gives; only numbers to numbers are needed.
     pub(crate) elements: Vec<(u32, u32)>,
 }

@@ -289,6 +289,13 @@ impl Change {
         Ok(())
     }
 
+    /// Adds ranges: their beginnings and ends, in ascending order.
+    pub(super) fn put_ranges(&mut self, entries: Vec<Entry>) {
+        let ranges = entries.chunk_by(|_, next| next.value == Value::End);
+        self.requests.extend(ranges.filter_map(set_element::add_range));
+        self.state.entries.extend(entries.into_iter().map(|entry| (entry.place.clone(), entry)));
+    }
+
     pub(super) fn take(&mut self, place: &Place) {
         if let Some(entry) = self.state.entries.remove(place) {
             if let Value::Goto(chain) = entry.value {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::Error,
     netlink::{Outcome, Request},
-    stored::{Entry, Family, TABLE},
+    stored::{Entry, Family, Place, TABLE},
     templates::{self, Made},
     transaction::Committed,
 };
@@ -123,6 +123,8 @@ impl Ruleset {
         let recorded = self.on_record();
         tracing::info!(%family, "replacing the nf_tables table catena, which is not as it should be");
         let entries = self.all_entries(family)?;
+        // Of a table with other sets there are none.
+        let cluster = self.cluster_ranges(family)?;
         let attributes = vec![TableAttribute::Name(TABLE.into())];
         change.requests.push(Request {
             family,
@@ -147,13 +149,15 @@ impl Ruleset {
         for entry in entries {
             change.put(entry)?;
         }
+        change.put_ranges(cluster);
         recorded.put(family, plan, change)
     }
 
     /// What is on record, in terms of what the kernel stores.
     fn on_record(&mut self) -> OnRecord {
-        let elements = self.recorded.as_mut().map(|recorded| recorded()).unwrap_or_default();
-        let mut recorded = OnRecord::default();
+        let (elements, cluster) =
+            self.recorded.as_mut().map(|recorded| recorded()).unwrap_or_default();
+        let mut recorded = OnRecord { cluster: cluster.entries(), ..OnRecord::default() };
         for one in &elements {
             // One bad record must not keep the others from being restored.
             match Plan::new(slice::from_ref(one), &[]) {
@@ -190,6 +194,8 @@ impl Ruleset {
 #[derive(Default)]
 struct OnRecord {
     entries: Vec<Entry>,
+    /// Of the sets of the cluster's addresses.
+    cluster: Vec<Entry>,
     /// Text of the policy chains that the entries lead to, by name.
     policies: BTreeMap<String, String>,
 }
@@ -210,6 +216,11 @@ impl OnRecord {
     /// transaction itself does for the same owner. What another owner has on record is a conflict as if it were in place.
     fn put(&self, family: Family, plan: &Plan<'_>, change: &mut Change) -> Result<(), Error> {
         change.policies.extend(self.policies.clone());
+        // What a table had of these counts: ranges cannot be mixed.
+        let has = |place: &Place| change.state.entries.keys().any(|has| has.set == place.set);
+        let cluster = self.cluster.iter().filter(|entry| entry.place.family == family);
+        let cluster = cluster.filter(|entry| !has(&entry.place)).cloned().collect();
+        change.put_ranges(cluster);
         for entry in &self.entries {
             let place = &entry.place;
             let free = !change.state.entries.contains_key(place)

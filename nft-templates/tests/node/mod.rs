@@ -39,6 +39,7 @@ pub fn port_under(host_port: u16, to: &str, conditions: &[Condition]) -> Element
 pub fn egress(source: &str, excluded: &[&str]) -> Element {
     let policy = Policy {
         excluded: excluded.iter().map(|net| net.parse().unwrap()).collect(),
+        cluster: false,
         action: Action::Masquerade,
     };
     Element::Egress { source: source.parse().unwrap(), policy }
