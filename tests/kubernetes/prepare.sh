@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Lays out what the tests against Kubernetes run: etcd, kube-apiserver, kubelet and kubectl, in the folder
+# Lays out what the tests against Kubernetes run: etcd, kube-apiserver, kubelet, kube-proxy and kubectl, in the folder
 # ${XDG_CACHE_HOME:-$HOME/.cache}/catena/kubernetes-<version>. etcd and kubectl are taken out of Debian's packages, since
-# installing them would start a server, and be in the way of another kubectl; the other two are built from Debian's
-# source package (five minutes on two cores). Does nothing, and needs no network, where such a folder is there, or where
-# KUBEBUILDER_ASSETS names one with all of it; remove the folder to have it made anew.
+# installing them would start a server, and be in the way of another kubectl; the others are built from Debian's
+# source package (five minutes on two cores). Does nothing, and needs no network, where a folder with all of it is there,
+# or where KUBEBUILDER_ASSETS names one; a folder that lacks something is made anew.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-binaries=(etcd kube-apiserver kubelet kubectl)
+binaries=(etcd kube-apiserver kubelet kube-proxy kubectl)
 
 complete() {
   local binary
@@ -20,8 +20,8 @@ if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
       exit 1
     }
   done
-  # Whole nodes are made of one version: without a kubelet there, that of the cache.
-  [ ! -x "$KUBEBUILDER_ASSETS/kubelet" ] || exit 0
+  # Whole nodes are made of one version: what is not there comes with all else from the cache.
+  [ ! -x "$KUBEBUILDER_ASSETS/kubelet" ] || [ ! -x "$KUBEBUILDER_ASSETS/kube-proxy" ] || exit 0
 fi
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/catena
@@ -69,11 +69,13 @@ cp --recursive "/usr/share/gocode/src/github.com/modern-go/reflect2" "$source/$r
 # Where Go looks for it without modules.
 mkdir --parents "$source/.go/src/k8s.io"
 ln --symbolic "$source" "$source/.go/src/k8s.io/kubernetes"
-echo "Building kube-apiserver and kubelet $version, once on this machine" >&2
+echo "Building kube-apiserver, kubelet and kube-proxy $version, once on this machine" >&2
 env --unset=GOFLAGS GOPATH="$source/.go" GOCACHE="$work/go-cache" CGO_ENABLED=0 \
-  make --directory "$source/.go/src/k8s.io/kubernetes" WHAT='cmd/kube-apiserver cmd/kubelet' >&2
-cp "$source"/_output/bin/{kube-apiserver,kubelet} assets/
+  make --directory "$source/.go/src/k8s.io/kubernetes" WHAT='cmd/kube-apiserver cmd/kubelet cmd/kube-proxy' >&2
+cp "$source"/_output/bin/{kube-apiserver,kubelet,kube-proxy} assets/
 
 complete assets
+# One that an earlier version of this script made.
+[ ! -e "$cache/kubernetes-$version" ] || mv "$cache/kubernetes-$version" replaced
 mv --no-target-directory assets "$cache/kubernetes-$version"
 echo "Built $cache/kubernetes-$version" >&2

@@ -13,6 +13,9 @@ use testnode::{Background, Container, Netns, Node, Run, links, until};
 
 use crate::{CATENA, PATIENCE};
 
+/// Has the API server listen on all addresses.
+pub const EVERYWHERE: &str = "--bind-address=0.0.0.0";
+
 /// The wires between the nodes, and the API server at the end of each.
 pub struct Wires<'n> {
     pub node: &'n Node,
@@ -34,6 +37,11 @@ pub struct Machine<'w> {
 impl<'n> Wires<'n> {
     /// Two links, 192.168.1.0/24 with fd01::/64 and 192.168.2.0/24 with fd02::/64, and a router between them.
     pub fn new(node: &'n Node) -> Self {
+        Self::with(node, ApiServer::start_with(node, &[EVERYWHERE]))
+    }
+
+    /// The same with an API server that listens [`EVERYWHERE`].
+    pub fn with(node: &'n Node, api: ApiServer<'n>) -> Self {
         for link in [1, 2] {
             node.ip(&format!(
                 "link add lan{link} type bridge\naddr add 192.168.{link}.1/24 dev lan{link}\n\
@@ -43,7 +51,6 @@ impl<'n> Wires<'n> {
         node.set_sysctl("ipv4.ip_forward", "1");
         node.set_sysctl("ipv6.conf.all.forwarding", "1");
         node.bridge_nf(false);
-        let api = ApiServer::start_with(node, &["--bind-address=0.0.0.0"]);
         let token = api.deploy(testnode::kubernetes::Rights::Network);
         Self { node, api, token }
     }
@@ -107,22 +114,26 @@ impl Machine<'_> {
         self.wires.api.admin().delete(&format!("{}/{}", nodes(), self.name));
     }
 
-    /// Its daemon, with these arguments.
-    pub fn daemon(&self, args: &[&str]) -> Background {
+    /// A new file that leads to the API server from it.
+    pub fn kubeconfig(&self, token: &str) -> PathBuf {
         let api = format!("192.168.{}.1:6443", self.link);
-        let path = self.wires.api.kubeconfig_at(api.parse().unwrap(), &self.wires.token);
+        let path = self.wires.api.kubeconfig_at(api.parse().unwrap(), token);
         let mut config: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         config["clusters"][0]["cluster"]["tls-server-name"] = json!("127.0.0.1");
-        let kubeconfig = self.wires.node.json_file("kubeconfig", &config);
+        self.wires.node.json_file("kubeconfig", &config)
+    }
+
+    /// Its daemon, with these arguments.
+    pub fn daemon(&self, args: &[&str]) -> Background {
         self.cmd([CATENA, "daemon"])
             .args(["--node-name", self.name, "--kubeconfig"])
-            .args([kubeconfig])
+            .args([self.kubeconfig(&self.wires.token)])
             .args(args)
             .spawn(self.wires.node.fresh_path(&format!("{}.log", self.name)))
     }
 
     /// A command on it, with its own `/run/catena`, `/var/lib/catena` and `/var/lib/cni`.
-    fn cmd<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Run {
+    pub fn cmd<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Run {
         let dir = self.wires.node.dir(&format!("machine-{}", self.name));
         let alone = "for dir in run/catena var/lib/catena var/lib/cni; do \
                      mkdir -p /$dir \"$0/$dir\" && mount --bind \"$0/$dir\" /$dir || exit; done; exec \"$@\"";

@@ -30,15 +30,17 @@ mod forward;
 mod http;
 mod image;
 mod keys;
+mod kube_proxy;
 mod kubelet;
 mod paths;
 mod pod;
 mod proxy;
 mod whole_node;
 
-pub use api_server::{ApiServer, Rights};
+pub use api_server::{ADMIN, ApiServer, Rights};
 pub use client::{Answer, Client};
 pub use faults::{Fault, Seen};
+pub use kube_proxy::kube_proxy;
 pub use paths::{definitions, events, nodes, pods};
 pub use pod::pod;
 pub use proxy::Proxy;

@@ -48,6 +48,11 @@ impl<'n> Network<'n> {
         }
     }
 
+    /// The network of a conflist that somebody else has written.
+    pub fn of_conflist(node: &'n Node, binary: impl AsRef<Path>, conflist: Value) -> Self {
+        Self { node, conflist, driver: Driver::Tool(Catena::new(node, binary)) }
+    }
+
     /// The network `name`, each plugin of its chain executed by itself.
     pub fn by_plugins(node: &'n Node, plugins: Plugins<'n>, name: &str, chain: &[Value]) -> Self {
         let conflist = conflist(name, chain);

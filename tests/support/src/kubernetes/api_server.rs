@@ -13,6 +13,7 @@ use super::assets::Assets;
 use super::client::Client;
 use super::etcd::{self, Etcd};
 use super::keys::{ISSUER, Keys};
+use super::kube_proxy::BESIDE_KUBE_PROXY;
 use super::paths::nodes;
 use crate::exec::{Background, Run};
 use crate::node::Node;
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// For what the server does by itself after a request.
 const SOON: Duration = Duration::from_secs(20);
 /// The token that has all rights.
-pub(super) const ADMIN: &str = "the-administrator";
+pub const ADMIN: &str = "the-administrator";
 /// A TokenRequest for less is refused.
 const SHORTEST_LIFETIME: Duration = Duration::from_secs(600);
 
@@ -65,6 +66,13 @@ impl<'n> ApiServer<'n> {
         this
     }
 
+    /// Starts one of the version that there is a [`kube_proxy`](super::kube_proxy()) of.
+    pub fn start_beside_kube_proxy(node: &'n Node, flags: &[&str]) -> Self {
+        let this = Self::spawn(node, Assets::with(&BESIDE_KUBE_PROXY), flags);
+        this.await_ready();
+        this
+    }
+
     /// Starts one that will be ready after some time.
     pub(super) fn spawn(node: &'n Node, assets: Assets, flags: &[&str]) -> Self {
         let etcd = Etcd::start(node, &assets);
@@ -72,7 +80,7 @@ impl<'n> ApiServer<'n> {
         node.write(node.dir("kubernetes").join("tokens.csv"), USERS);
         let mut flags = flags.iter().map(|&flag| flag.to_owned()).collect::<Vec<_>>();
         if assets.minor("kube-apiserver") < 21 {
-            // Nodes have pod networks of both families; later it's so without asking.
+            // Nodes have pod networks of both families, and so do Services; later it's so without asking.
             flags.push("--feature-gates=IPv6DualStack=true".to_owned());
         }
         let server = spawn(node, &assets, &keys, &flags);
@@ -298,7 +306,7 @@ fn spawn(node: &Node, assets: &Assets, keys: &Keys, flags: &[String]) -> Backgro
         .args([format!("--etcd-servers={}", etcd::URL)])
         .args([format!("--cert-dir={}", certificates.display())])
         .args([format!("--tls-cert-file={certificate}"), format!("--tls-private-key-file={key}")])
-        .args(["--service-cluster-ip-range=10.96.0.0/16"])
+        .args(["--service-cluster-ip-range=10.96.0.0/16,fd00:96::/108"])
         .args(["--authorization-mode=RBAC", "--allow-privileged=true"])
         .args([format!("--token-auth-file={}", users.display())])
         .args([format!("--service-account-issuer={ISSUER}")])

@@ -1,7 +1,9 @@
 //! A client of the API for the test itself: verbs, paths and JSON.
 
 use std::fmt;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,6 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::http::send;
+use super::keys::connector;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -75,6 +78,23 @@ impl fmt::Debug for Client {
 impl Client {
     pub(super) fn new(address: SocketAddr, tls: Option<TlsConnector>, token: &str) -> Self {
         Self { address, tls, token: token.to_owned() }
+    }
+
+    /// The client that a kubeconfig of [`ApiServer`](super::ApiServer) is for.
+    ///
+    /// # Panics
+    /// For one of somebody else's.
+    pub fn of_kubeconfig(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let config: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let field = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{text}")).to_owned();
+        let cluster = &config["clusters"][0]["cluster"];
+        let authority = field(&cluster["certificate-authority"]);
+        let server = field(&cluster["server"]);
+        let address = server.strip_prefix("https://").and_then(|address| address.parse().ok());
+        let address = address.unwrap_or_else(|| panic!("{server} is no address"));
+        let token = field(&config["users"][0]["user"]["token"]);
+        Self::new(address, Some(connector(Path::new(&authority))), &token)
     }
 
     /// The object or list at `path`.

@@ -36,7 +36,8 @@ impl Keys {
         let (authority, key) = (keys.certificate_of("ca"), keys.key_of("ca"));
         let [authority, key] = [authority, key].map(|path| path.display().to_string());
         let signed_by = ["-CA", &authority, "-CAkey", &key, "-subj", "/CN=kube-apiserver"];
-        let names = "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost";
+        // The last is where a virtual machine finds the node's loopback.
+        let names = "subjectAltName=IP:127.0.0.1,IP:::1,DNS:localhost,IP:10.0.2.2";
         let leaf = ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", names];
         keys.certificate("server", &[&signed_by[..], &leaf].concat());
         let key = keys.key_of("accounts");
@@ -72,16 +73,7 @@ impl Keys {
 
     /// For clients of the API server.
     pub(super) fn connector(&self) -> TlsConnector {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.authority()) {
-            roots.add(certificate).unwrap_or_else(|e| panic!("the CA's certificate: {e}"));
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap_or_else(|e| panic!("TLS: {e}"))
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        TlsConnector::from(Arc::new(config))
+        connector(&self.authority())
     }
 
     /// For who answers in the API server's stead.
@@ -123,6 +115,20 @@ impl Keys {
         let pipe = format!("openssl dgst -sha256 -sign '{}' | {BASE64URL}", key.display());
         format!("{signed}.{}", shell(&pipe, &signed))
     }
+}
+
+/// For clients of a server with a certificate of this authority.
+pub(super) fn connector(authority: &Path) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(authority) {
+        roots.add(certificate).unwrap_or_else(|e| panic!("the CA's certificate: {e}"));
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap_or_else(|e| panic!("TLS: {e}"))
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
 }
 
 const BASE64URL: &str = "basenc --base64url --wrap=0 | tr -d =";
