@@ -118,6 +118,8 @@ impl BinDir {
             let file = File::options().write(true).open(&draft)?;
             file.set_permissions(fs::Permissions::from_mode(0o755))?;
             file.sync_all()?;
+            // Nobody can execute a file that is open for writing.
+            drop(file);
             fs::rename(&draft, &path)
         };
         copied().inspect_err(|_| _ = fs::remove_file(&draft)).map_err(failed("install", &path))
