@@ -39,7 +39,7 @@ use crate::{
     handover,
     kubernetes::client::source::SERVICE_ACCOUNT,
     multus_shim::DaemonConfig,
-    net_conf::{Keeper, NetConf, NetConfArgs},
+    net_conf::{Keeper, NetConf, NetConfArgs, pod_network::Runtime},
     wiring,
 };
 
@@ -76,6 +76,9 @@ pub struct Args {
     pub multus_config: Option<PathBuf>,
     #[command(flatten)]
     pub conf: NetConfArgs,
+    /// The directory that the runtime looks for plugins in: no network is written for it before its plugins are there.
+    #[arg(long, default_value = "/opt/cni/bin", value_name = "DIR")]
+    pub bin_dir: PathBuf,
     #[command(flatten)]
     pub routes: routes::RouteArgs,
     /// Serve /metrics, /healthz and /readyz here as well, e.g. 127.0.0.1:9464.
@@ -85,7 +88,9 @@ pub struct Args {
 
 /// Runs the daemon until it is told to stop (SIGTERM, SIGINT).
 pub fn run(args: &Args) -> Result<()> {
-    let conf = args.conf.write_conf.then(|| NetConf::open(&args.conf)).transpose()?;
+    let conf =
+        args.conf.write_conf.then(|| NetConf::open(&args.conf, &args.bin_dir)).transpose()?;
+    let conf = conf.map(Arc::new);
     memory::share_heap();
     let multus = args.multus_config.as_deref().map(|path| {
         DaemonConfig::read(path)?.ok_or_else(|| {
@@ -126,7 +131,7 @@ async fn serve(
     args: &Args,
     account: &Path,
     place: &Place,
-    conf: Option<NetConf>,
+    conf: Option<Arc<NetConf>>,
     multus: Option<DaemonConfig>,
 ) -> Result<()> {
     let mut ends = [told(SignalKind::terminate())?, told(SignalKind::interrupt())?];
@@ -157,7 +162,12 @@ async fn serve(
     let cluster = cluster.map(|found| {
         let node_name = found.node_name().to_owned();
         let cluster = found.watch(&metrics, &health);
-        routes::follow(args, node_name, cluster.clone(), &metrics, &health);
+        let runtime = args.routes.pod_network.then(|| Runtime {
+            conf_dir: args.conf.conf_dir.clone(),
+            bin_dir: args.bin_dir.clone(),
+            meta: conf.clone(),
+        });
+        routes::follow(&args.routes, runtime, node_name, cluster.clone(), &metrics, &health);
         cluster
     });
     let server =

@@ -7,6 +7,7 @@
 mod account;
 mod conflist;
 mod folder;
+mod plugins;
 pub mod pod_network;
 mod settings;
 mod watch;
@@ -17,7 +18,10 @@ use chain::{ConfList, Result};
 use clap::Args;
 
 use self::{account::Account, folder::Folder, settings::Settings};
-use crate::kubernetes::{conf, master};
+use crate::{
+    kubernetes::{conf, master},
+    meta,
+};
 
 pub use self::watch::{Keeper, keep};
 
@@ -52,6 +56,7 @@ pub struct NetConfArgs {
 #[derive(Debug)]
 pub struct NetConf {
     conf_dir: PathBuf,
+    bin_dir: PathBuf,
     master: Option<PathBuf>,
     account: Option<Account>,
     settings: Settings,
@@ -68,13 +73,14 @@ pub enum Outcome {
 
 impl NetConf {
     /// Opens what is read: it goes on being read when this process has another file system before it. The folder for
-    /// networks is looked for when it is written.
+    /// networks is looked for when it is written. `bin_dir`: where the runtime looks for plugins.
     ///
     /// Errors (5): the service account's or the settings' folder is not there.
-    pub fn open(args: &NetConfArgs) -> Result<Self> {
+    pub fn open(args: &NetConfArgs, bin_dir: &Path) -> Result<Self> {
         let account = args.kubeconfig_from_service_account.as_deref().map(Account::open);
         Ok(Self {
             conf_dir: args.conf_dir.clone(),
+            bin_dir: bin_dir.to_owned(),
             master: args.master.as_ref().map(|file| args.conf_dir.join(file)),
             account: account.transpose()?,
             settings: Settings::open(args.settings.as_deref())?,
@@ -87,10 +93,21 @@ impl NetConf {
     /// Where there is no master (yet, or any more), nothing is written and nothing taken away: a runtime that lost Catena's
     /// conflist would give pods the master's network alone, as soon as that is back.
     ///
-    /// Errors: 11 where there is no master, or it cannot be read; 5 where a file cannot be; 7 where somebody else's has the name,
-    /// or the settings are none.
+    /// Errors: 11 where there is no master, or it cannot be read, or the runtime would not find the plugin; 5 where a file cannot
+    /// be; 7 where somebody else's has the name, or the settings are none.
     pub fn update(&self) -> Result<Outcome> {
         let master = self.master()?;
+        self.put(&Folder::make(&self.conf_dir, 0o755)?, &master)
+    }
+
+    /// The same, where `network` is about to be put into the folder, and may be the master there.
+    fn lead_to(&self, folder: &Folder, network: ConfList) -> Result<Outcome> {
+        self.put(folder, &self.master().unwrap_or(network))
+    }
+
+    fn put(&self, folder: &Folder, master: &ConfList) -> Result<Outcome> {
+        // Under the folder's lock: catena uninstall has it, too, while it takes the plugin away.
+        plugins::require(&self.bin_dir, &[meta::KIND])?;
         let settings = self.settings.read()?;
         let own = self.conf_dir.join(OWN_FOLDER);
         let mut written = false;
@@ -104,8 +121,7 @@ impl NetConf {
         }
         let kubeconfig = self.account.as_ref().map(|_| own.join(account::KUBECONFIG));
         let named = self.master.as_deref();
-        let text = conflist::text(&master, named, &self.conf_dir, kubeconfig.as_deref(), settings)?;
-        let folder = Folder::make(&self.conf_dir, 0o755)?;
+        let text = conflist::text(master, named, &self.conf_dir, kubeconfig.as_deref(), settings)?;
         folder.require_own(CONFLIST, conflist::MARK)?;
         written |= folder.put(CONFLIST, &text)?;
         Ok(if written { Outcome::Written } else { Outcome::Unchanged })
@@ -120,20 +136,22 @@ impl NetConf {
 }
 
 /// Removes from a folder for networks what [`NetConf::update`] has written, the conflist first. What others have written under
-/// these names stays.
+/// these names stays. The folder is locked until what is returned is dropped: who keeps the configuration in step waits, and
+/// finds out then whether the plugins are still there.
 ///
 /// Errors (5): a file cannot be read or removed.
-pub fn remove(conf_dir: &Path) -> Result<()> {
-    let Some(folder) = Folder::open(conf_dir)? else { return Ok(()) };
+pub fn remove(conf_dir: &Path) -> Result<Option<Folder>> {
+    let Some(folder) = Folder::open(conf_dir)? else { return Ok(None) };
     folder.remove_own(CONFLIST, conflist::MARK)?;
     folder.remove_own(pod_network::FILE, conflist::MARK)?;
     let own = conf_dir.join(OWN_FOLDER);
-    let Some(own_folder) = Folder::open(&own)? else { return Ok(()) };
+    let Some(own_folder) = Folder::open(&own)? else { return Ok(Some(folder)) };
     if own_folder.is_own(account::KUBECONFIG, account::MARK)? {
         for name in account::BESIDE {
             own_folder.remove(name)?;
         }
     }
     own_folder.remove_own(account::KUBECONFIG, account::MARK)?;
-    own_folder.remove_if_empty()
+    own_folder.remove_if_empty()?;
+    Ok(Some(folder))
 }

@@ -141,6 +141,13 @@ pub fn is_aside(name: &str) -> bool {
 /// Writes a file under its name, replacing an older one as a whole. It and its name are on the disk on return; folders
 /// that are missing are made. The file is returned to be appended to.
 pub fn write(path: &Path, content: &[u8]) -> Result<File> {
+    let file = prepare(path, content)?;
+    publish(path)?;
+    Ok(file)
+}
+
+/// The first half of [`write`]: all of the file is on the disk, without its name.
+pub fn prepare(path: &Path, content: &[u8]) -> Result<File> {
     let draft = draft(path);
     let dir = path.parent().expect("a file is in a folder");
     let open = || create(&draft);
@@ -154,9 +161,13 @@ pub fn write(path: &Path, content: &[u8]) -> Result<File> {
     let mut file = file.map_err(|error| at(&draft, &error))?;
     file.write_all(content).map_err(|error| at(&draft, &error))?;
     file.sync_all().map_err(|error| at(&draft, &error))?;
-    fs::rename(&draft, path).map_err(|error| at(path, &error))?;
-    sync_dir(dir)?;
     Ok(file)
+}
+
+/// The second half: the file gets its name.
+pub fn publish(path: &Path) -> Result<()> {
+    fs::rename(draft(path), path).map_err(|error| at(path, &error))?;
+    sync_dir(path.parent().expect("a file is in a folder"))
 }
 
 /// Where a file is written before it gets its name. There is one writer at a time, so one name suffices, and what a killed

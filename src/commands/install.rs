@@ -46,7 +46,7 @@ pub fn run(args: &InstallArgs) -> Result<()> {
     if !args.conf.write_conf {
         return Ok(());
     }
-    let conf = NetConf::open(&args.conf)?;
+    let conf = NetConf::open(&args.conf, &args.bin_dir)?;
     match args.watch {
         true => watch(&conf),
         false => conf.update().map(|_| ()),

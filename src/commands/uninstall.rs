@@ -25,7 +25,8 @@ pub struct UninstallArgs {
     pub force: bool,
 }
 
-/// Uninstalls. The configuration that `catena install` has written goes first, so that no runtime looks for what is gone. The
+/// Uninstalls. The configuration that `catena install` or a daemon has written goes first, so that no runtime looks for what is
+/// gone, and nobody writes it meanwhile. The
 /// names that others had before go back to them, each by one rename, and answer at any time; then the
 /// other names go, and the binary last. What others have put under a name since is left alone. Where no container needs it
 /// any more, the node's firewall loses what the plugin firewall put into it.
@@ -36,7 +37,7 @@ pub fn run(args: &UninstallArgs) -> Result<()> {
     if !args.force {
         require_none(&living)?;
     }
-    net_conf::remove(&args.conf_dir)?;
+    let _nobody_writes = net_conf::remove(&args.conf_dir)?;
     if !args.bin_dir.is_dir() {
         return Ok(());
     }

@@ -1,11 +1,6 @@
 //! Keeps the routes to other nodes' pods in step with the cluster's nodes.
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use chain::{Error, Result};
 use delegates::{Node, net::Net};
@@ -25,14 +20,16 @@ use serde_json::json;
 use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
 
 use super::{
-    Args,
     cached::{Cached, PodMeta},
     health::Health,
     metrics::Metrics,
     watch,
 };
 use crate::{
-    net_conf::{Outcome, pod_network::PodNetwork},
+    net_conf::{
+        Outcome,
+        pod_network::{PodNetwork, Runtime},
+    },
     reach::{self, Peer, TunnelSettings, Ways, Wish},
 };
 
@@ -111,15 +108,15 @@ struct NodeAddress {
 
 type NodeObject = Object<Spec, Status>;
 
-/// Watches the nodes and keeps the routes, from here on for ever.
+/// Watches the nodes and keeps the routes, from here on for ever. `runtime`: who is led to the pods' network.
 pub fn follow(
-    args: &Args,
+    routes: &RouteArgs,
+    runtime: Option<Runtime>,
     node_name: String,
     cluster: Arc<Cached>,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) {
-    let routes = &args.routes;
     let Some(ways) = routes.ways() else { return };
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Node"));
     let writer = Writer::<NodeObject>::new(resource.clone());
@@ -139,7 +136,7 @@ pub fn follow(
     let keeper = Keeper {
         ways,
         settings: TunnelSettings { id: routes.vxlan_id, port: routes.vxlan_port },
-        conf_dir: routes.pod_network.then(|| args.conf.conf_dir.clone()),
+        runtime,
         cluster_cidrs: routes.cluster_cidr.clone(),
         node_name,
         problems: BTreeSet::new(),
@@ -152,8 +149,8 @@ pub fn follow(
 struct Keeper {
     ways: Ways,
     settings: TunnelSettings,
-    /// Where the runtime's configuration of the pods' network is written.
-    conf_dir: Option<PathBuf>,
+    /// Who is led to the pods' network.
+    runtime: Option<Runtime>,
     cluster_cidrs: Vec<IpNet>,
     node_name: String,
     /// What was logged as wrong.
@@ -247,6 +244,7 @@ impl Keeper {
     }
 
     fn apply(&mut self, peers: &[Peer]) -> Result<Vec<String>> {
+        self.serves = false;
         let own = peers.iter().find(|peer| peer.name == self.node_name).ok_or_else(|| {
             Error::config(format!(
                 "there is no Node {}: give this node's name by --node-name or NODE_NAME",
@@ -262,15 +260,15 @@ impl Keeper {
             let reach::Applied { set, removed } = applied;
             tracing::info!(set, removed, routes = wish.routes.len(), "routes to other nodes' pods");
         }
-        if let Some(conf_dir) = &self.conf_dir {
-            self.write_conf(conf_dir, &net, &wish, own)?;
+        if let Some(runtime) = &self.runtime {
+            self.write_conf(runtime, &net, &wish, own)?;
             self.serves = true;
         }
         Ok(wish.problems)
     }
 
     /// It leads the runtime here, so all that its pods need is there by now.
-    fn write_conf(&self, conf_dir: &Path, net: &Net, wish: &Wish, own: &Peer) -> Result<()> {
+    fn write_conf(&self, runtime: &Runtime, net: &Net, wish: &Wish, own: &Peer) -> Result<()> {
         if own.pod_cidrs.is_empty() {
             return Err(Error::config(format!(
                 "node {} has no podCIDRs yet: the controller manager assigns them with --allocate-node-cidrs, and without \
@@ -281,8 +279,8 @@ impl Keeper {
         let mtu = reach::mtu_of_pods(net, wish, own)?;
         let network =
             PodNetwork { pod_cidrs: &own.pod_cidrs, mtu, cluster_cidrs: &self.cluster_cidrs };
-        if network.write(conf_dir)? == Outcome::Written {
-            tracing::info!(dir = %conf_dir.display(), mtu, "the pods' network is written for the runtime");
+        if network.write(runtime)? == Outcome::Written {
+            tracing::info!(dir = %runtime.conf_dir.display(), mtu, "the pods' network is written for the runtime");
         }
         Ok(())
     }

@@ -79,12 +79,31 @@ impl Folder {
     /// Gives a file, for root alone, this content durably and by one rename. Whether it was another. (Runtimes
     /// read no file that is called as its draft is.)
     pub fn put(&self, name: &str, content: &str) -> Result<bool> {
+        let is_new = self.prepare(name, content)?;
+        if is_new {
+            self.publish(name)?;
+        }
+        Ok(is_new)
+    }
+
+    /// Writes a file's content, for [`Self::publish`] to put it in its place. Whether there is anything to be put.
+    pub fn prepare(&self, name: &str, content: &str) -> Result<bool> {
         let path = self.path.join(name);
         if is_same(&path, content).map_err(failed("read", &path))? {
             return Ok(false);
         }
-        files::write(&path, content.as_bytes())?;
+        files::prepare(&path, content.as_bytes())?;
         Ok(true)
+    }
+
+    /// Puts what is prepared in its place.
+    pub fn publish(&self, name: &str) -> Result<()> {
+        files::publish(&self.path.join(name))
+    }
+
+    /// Whether there is a file of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.path.join(name).symlink_metadata().is_ok()
     }
 
     /// Removes a file, and what somebody who was killed has left of it; one that is not there is no error.

@@ -1,15 +1,29 @@
 //! The cluster's own pod network: a node's conflist, from its part of the pods' addresses.
 
-use std::path::Path;
+use std::{path::PathBuf, sync::Arc};
 
-use chain::{Result, Version};
+use chain::{ConfList, Result, Version};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::{Outcome, conflist::MARK, folder::Folder};
+use super::{NetConf, Outcome, conflist::MARK, folder::Folder, plugins};
 
 /// The conflist's name. Other networks of a node may come before it; Catena's meta plugin takes it for its master.
 pub const FILE: &str = "10-catena.conflist";
+
+/// The plugin that runtimes attach each pod to its own loopback by, whatever its network is.
+const LOOPBACK: &str = "loopback";
+
+/// How a node's runtime is led to networks.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// The directory that it looks for networks in.
+    pub conf_dir: PathBuf,
+    /// The directory that it looks for plugins in.
+    pub bin_dir: PathBuf,
+    /// The meta plugin's configuration, where that is to come before the pods' network.
+    pub meta: Option<Arc<NetConf>>,
+}
 
 /// What a node's pods get.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,14 +71,30 @@ impl PodNetwork<'_> {
         })
     }
 
-    /// Writes it into a runtime's folder for networks, by one rename, where it is not there as it should be.
+    /// Writes it into a runtime's folder for networks, by one rename, where it is not there as it should be. Before it comes to be
+    /// there, what is to be before it is: no pod gets this network alone.
     ///
-    /// Errors: 5 where it cannot be written; 7 where somebody else's file has the name.
-    pub fn write(&self, conf_dir: &Path) -> Result<Outcome> {
-        let text = format!("{:#}\n", self.conflist());
-        let folder = Folder::make(conf_dir, 0o755)?;
+    /// Errors: 5 where it cannot be written; 7 where somebody else's file has the name; 11 where the runtime would not find its
+    /// plugins; those of [`NetConf::update`].
+    pub fn write(&self, runtime: &Runtime) -> Result<Outcome> {
+        let list = self.conflist();
+        let text = format!("{list:#}\n");
+        let list = ConfList::from_value(list)?;
+        let folder = Folder::make(&runtime.conf_dir, 0o755)?;
         folder.require_own(FILE, MARK)?;
-        Ok(if folder.put(FILE, &text)? { Outcome::Written } else { Outcome::Unchanged })
+        let mut kinds = plugins::of(&list);
+        kinds.push(LOOPBACK);
+        plugins::require(&runtime.bin_dir, &kinds)?;
+        if !folder.prepare(FILE, &text)? {
+            return Ok(Outcome::Unchanged);
+        }
+        if !folder.has(FILE)
+            && let Some(meta) = &runtime.meta
+        {
+            meta.lead_to(&folder, list)?;
+        }
+        folder.publish(FILE)?;
+        Ok(Outcome::Written)
     }
 }
 
@@ -72,9 +102,26 @@ impl PodNetwork<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test code")]
 
-    use chain::ConfList;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::PermissionsExt,
+        path::Path,
+    };
 
     use super::*;
+
+    /// A runtime with all plugins, and networks in `dir`.
+    fn runtime(dir: &Path) -> Runtime {
+        let bin_dir = dir.join("bin");
+        fs::create_dir_all(&bin_dir).unwrap();
+        for kind in
+            ["ptp", "host-local", "portmap", "bandwidth", "firewall", "snat", "loopback", "catena"]
+        {
+            fs::write(bin_dir.join(kind), "").unwrap();
+            fs::set_permissions(bin_dir.join(kind), Permissions::from_mode(0o755)).unwrap();
+        }
+        Runtime { conf_dir: dir.join("net.d"), bin_dir, meta: None }
+    }
 
     fn nets(all: &[&str]) -> Vec<IpNet> {
         all.iter().map(|net| net.parse().unwrap()).collect()
@@ -100,27 +147,46 @@ mod tests {
     #[test]
     fn only_its_own_file_is_written_over() {
         let dir = tempfile::tempdir().unwrap();
+        let runtime = runtime(dir.path());
         let pod_cidrs = nets(&["10.1.2.0/24"]);
         let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, cluster_cidrs: &[] };
-        assert_eq!(network.write(dir.path()), Ok(Outcome::Written));
-        assert_eq!(network.write(dir.path()), Ok(Outcome::Unchanged));
+        assert_eq!(network.write(&runtime), Ok(Outcome::Written));
+        assert_eq!(network.write(&runtime), Ok(Outcome::Unchanged));
         let larger = PodNetwork { mtu: 9000, ..network.clone() };
-        assert_eq!(larger.write(dir.path()), Ok(Outcome::Written));
-        std::fs::write(dir.path().join(FILE), r#"{ "name": "theirs" }"#).unwrap();
-        let error = network.write(dir.path()).unwrap_err();
+        assert_eq!(larger.write(&runtime), Ok(Outcome::Written));
+        fs::write(runtime.conf_dir.join(FILE), r#"{ "name": "theirs" }"#).unwrap();
+        let error = network.write(&runtime).unwrap_err();
         assert!(error.msg.contains("was written by somebody else"), "{error}");
     }
 
     #[test]
     fn it_is_taken_away_with_what_else_is_written_and_others_file_stays() {
         let dir = tempfile::tempdir().unwrap();
+        let runtime = runtime(dir.path());
         let pod_cidrs = nets(&["10.1.2.0/24"]);
         let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, cluster_cidrs: &[] };
-        network.write(dir.path()).unwrap();
-        super::super::remove(dir.path()).unwrap();
-        assert!(!dir.path().join(FILE).exists());
-        std::fs::write(dir.path().join(FILE), r#"{ "name": "theirs" }"#).unwrap();
-        super::super::remove(dir.path()).unwrap();
-        assert!(dir.path().join(FILE).exists());
+        network.write(&runtime).unwrap();
+        super::super::remove(&runtime.conf_dir).unwrap();
+        assert!(!runtime.conf_dir.join(FILE).exists());
+        fs::write(runtime.conf_dir.join(FILE), r#"{ "name": "theirs" }"#).unwrap();
+        super::super::remove(&runtime.conf_dir).unwrap();
+        assert!(runtime.conf_dir.join(FILE).exists());
+    }
+
+    #[test]
+    fn it_is_not_written_before_each_of_its_plugins_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = runtime(dir.path());
+        let pod_cidrs = nets(&["10.1.2.0/24"]);
+        let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, cluster_cidrs: &[] };
+        for kind in ["ptp", "host-local", "portmap", "bandwidth", "firewall", "snat", "loopback"] {
+            let plugin = runtime.bin_dir.join(kind);
+            fs::set_permissions(&plugin, Permissions::from_mode(0o644)).unwrap();
+            let error = network.write(&runtime).unwrap_err();
+            assert!(error.msg.contains(&format!("no plugin {kind},")), "{error}");
+            assert!(!runtime.conf_dir.join(FILE).exists());
+            fs::set_permissions(&plugin, Permissions::from_mode(0o755)).unwrap();
+        }
+        assert_eq!(network.write(&runtime), Ok(Outcome::Written));
     }
 }

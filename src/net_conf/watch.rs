@@ -5,6 +5,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -73,7 +74,7 @@ impl Keeper {
     /// Starts.
     ///
     /// Errors (5): the process has too many open files, or threads.
-    pub fn start(conf: NetConf) -> Result<Self> {
+    pub fn start(conf: Arc<NetConf>) -> Result<Self> {
         let started = UnixStream::pair().and_then(|(own, stop)| {
             let keep = move || {
                 if let Err(error) = keep(&conf, stop.as_fd()) {

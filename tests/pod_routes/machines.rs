@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use testnode::kubernetes::{ApiServer, nodes};
-use testnode::{Background, Container, Netns, Node, Run, links, until};
+use testnode::{Background, Container, Netns, Node, PLUGINS, Run, links, until};
 
 use crate::{CATENA, PATIENCE};
 
@@ -123,11 +123,17 @@ impl Machine<'_> {
         self.wires.node.json_file("kubeconfig", &config)
     }
 
-    /// Its daemon, with these arguments.
+    /// Its daemon, with these arguments; its runtime has all plugins.
     pub fn daemon(&self, args: &[&str]) -> Background {
-        self.cmd([CATENA, "daemon"])
+        self.daemon_of(Path::new(CATENA), &links(self.wires.node, CATENA, &PLUGINS), args)
+    }
+
+    /// The daemon that `binary` is, for a runtime that finds its plugins in `bin_dir`.
+    pub fn daemon_of(&self, binary: &Path, bin_dir: &Path, args: &[&str]) -> Background {
+        self.cmd([binary.as_os_str(), "daemon".as_ref()])
             .args(["--node-name", self.name, "--kubeconfig"])
             .args([self.kubeconfig(&self.wires.token)])
+            .args(["--bin-dir".as_ref(), bin_dir.as_os_str()])
             .args(args)
             .spawn(self.wires.node.fresh_path(&format!("{}.log", self.name)))
     }

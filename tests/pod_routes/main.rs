@@ -1,6 +1,7 @@
 //! Pods of different nodes reach each other, without NAT: `catena daemon --pod-routes`.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod led;
 mod machines;
 mod transfer;
 
