@@ -13,8 +13,8 @@ mod http;
 mod memory;
 mod metrics;
 mod multus;
+mod network;
 mod receive;
-mod routes;
 mod server;
 mod socket;
 mod watch;
@@ -34,12 +34,15 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use self::{health::Health, metrics::Metrics, multus::Shims, server::Server, socket::Place};
+use self::{
+    health::Health, metrics::Metrics, multus::Shims, network::Network, server::Server,
+    socket::Place,
+};
 use crate::{
     handover,
     kubernetes::client::source::SERVICE_ACCOUNT,
     multus_shim::DaemonConfig,
-    net_conf::{Keeper, NetConf, NetConfArgs, pod_network::Runtime},
+    net_conf::{Keeper, NetConf, NetConfArgs},
     wiring,
 };
 
@@ -80,7 +83,7 @@ pub struct Args {
     #[arg(long, default_value = "/opt/cni/bin", value_name = "DIR")]
     pub bin_dir: PathBuf,
     #[command(flatten)]
-    pub routes: routes::RouteArgs,
+    pub network: network::NetworkArgs,
     /// Serve /metrics, /healthz and /readyz here as well, e.g. 127.0.0.1:9464.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_address: Option<SocketAddr>,
@@ -91,6 +94,7 @@ pub fn run(args: &Args) -> Result<()> {
     let conf =
         args.conf.write_conf.then(|| NetConf::open(&args.conf, &args.bin_dir)).transpose()?;
     let conf = conf.map(Arc::new);
+    let network = Network::open(args, conf.as_ref())?;
     memory::share_heap();
     let multus = args.multus_config.as_deref().map(|path| {
         DaemonConfig::read(path)?.ok_or_else(|| {
@@ -121,7 +125,7 @@ pub fn run(args: &Args) -> Result<()> {
         .thread_keep_alive(Duration::from_secs(10))
         .build()
         .map_err(|error| Error::io(format!("the runtime: {error}")))?;
-    let done = runtime.block_on(serve(args, &account, &place, conf, multus));
+    let done = runtime.block_on(serve(args, &account, &place, conf, network, multus));
     // What is still at work has had its time: it ends with the process, and its records say how far it came.
     runtime.shutdown_background();
     done
@@ -132,19 +136,20 @@ async fn serve(
     account: &Path,
     place: &Place,
     conf: Option<Arc<NetConf>>,
+    network: Option<Network>,
     multus: Option<DaemonConfig>,
 ) -> Result<()> {
     let mut ends = [told(SignalKind::terminate())?, told(SignalKind::interrupt())?];
     let metrics = Arc::new(Metrics::default());
     let cluster = cluster::find(args, account).await?;
     let mut watches = if cluster.is_some() { cluster::WATCHES.to_vec() } else { Vec::new() };
-    if args.routes.ways().is_some() {
+    if network.as_ref().is_some_and(Network::watches_nodes) {
         if cluster.is_none() {
             return Err(Error::config(
                 "--pod-routes and --pod-network need a cluster: give --kubeconfig, or run in a pod with a service account",
             ));
         }
-        watches.push(routes::WATCH);
+        watches.push(network::WATCH);
     }
     let health = Arc::new(Health::new(&watches));
     let multus_metrics = multus.as_ref().and_then(DaemonConfig::metrics_port);
@@ -161,15 +166,18 @@ async fn serve(
 
     let cluster = cluster.map(|found| {
         let node_name = found.node_name().to_owned();
-        let cluster = found.watch(&metrics, &health);
-        let runtime = args.routes.pod_network.then(|| Runtime {
-            conf_dir: args.conf.conf_dir.clone(),
-            bin_dir: args.bin_dir.clone(),
-            meta: conf.clone(),
-        });
-        routes::follow(&args.routes, runtime, node_name, cluster.clone(), &metrics, &health);
-        cluster
+        (node_name, found.watch(&metrics, &health))
     });
+    match (network, &cluster) {
+        (Some(network), Some((node_name, cluster))) if network.watches_nodes() => {
+            network.follow_nodes(node_name.clone(), cluster, metrics.clone(), &health);
+        }
+        (Some(network), _) => {
+            tokio::spawn(network.follow_subnet_env(metrics.clone()));
+        }
+        (None, _) => {}
+    }
+    let cluster = cluster.map(|(_, cluster)| cluster);
     let server =
         Arc::new(Server::new(args, place.dirs().clone(), cluster, multus.clone(), metrics));
     let listener = place.listen(handover::SOCKET)?;

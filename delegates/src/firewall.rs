@@ -24,7 +24,7 @@ use crate::{
     reference::{self, Addresses},
 };
 
-use conf::{Conf, Ingress};
+use conf::{ADMIN_CHAIN, Conf, Ingress};
 
 /// The plugin. Its result is the one it was given.
 pub struct Firewall;
@@ -45,7 +45,7 @@ impl Plugin<Node> for Firewall {
         if elements.is_empty() {
             return Ok(result.clone());
         }
-        let_through(&conf, node.dirs())?;
+        let_through(&conf.admin_chain, node.dirs())?;
         isolate(&conf, result, node)?;
         let owner = owner(call.attachment);
         for element in elements {
@@ -98,7 +98,7 @@ impl Plugin<Node> for Firewall {
         if elements.is_empty() {
             return Ok(());
         }
-        let_through(&conf, node.dirs())?;
+        let_through(&conf.admin_chain, node.dirs())?;
         isolate(&conf, result, node)?;
         interface::repair_elements(call.attachment, elements, node)?;
         Ok(())
@@ -118,6 +118,13 @@ pub fn elements(
     Conf::of(conf)?.elements(attachment, result)
 }
 
+/// Sees to it that the chains of others let containers' packets through, before any container is there that asks for it.
+///
+/// Errors: a chain drops them and cannot be changed. The error names chain and rule.
+pub fn keep_open(dirs: &Dirs) -> Result<()> {
+    let_through(ADMIN_CHAIN, dirs)
+}
+
 /// Takes away the rules that let containers' packets through from the chains of others: for a node that Catena leaves.
 pub fn withdraw(dirs: &Dirs) -> Result<()> {
     Elements::withdraw(dirs)?;
@@ -125,11 +132,11 @@ pub fn withdraw(dirs: &Dirs) -> Result<()> {
 }
 
 /// Sees to it that the chains of others let marked packets through.
-fn let_through(conf: &Conf, dirs: &Dirs) -> Result<()> {
-    for gap in Elements::let_through(dirs, &conf.admin_chain)? {
+fn let_through(admin_chain: &str, dirs: &Dirs) -> Result<()> {
+    for gap in Elements::let_through(dirs, admin_chain)? {
         tracing::info!(%gap, "mended");
     }
-    for gap in legacy::let_through(&conf.admin_chain, dirs)? {
+    for gap in legacy::let_through(admin_chain, dirs)? {
         tracing::info!(gap, "mended");
     }
     Ok(())

@@ -32,8 +32,8 @@ pub struct PodNetwork<'a> {
     pub pod_cidrs: &'a [IpNet],
     /// What reaches the other nodes in one piece.
     pub mtu: u32,
-    /// The cluster's addresses: what goes there keeps the pod's address.
-    pub cluster_cidrs: &'a [IpNet],
+    /// Whether what leaves the cluster leaves it under the node's address.
+    pub masquerades: bool,
 }
 
 impl PodNetwork<'_> {
@@ -52,22 +52,25 @@ impl PodNetwork<'_> {
             .filter(|version| *version >= Version::V0_3_1)
             .map(|version| version.as_str())
             .collect();
+        let mut plugins = vec![
+            json!({
+                "type": "ptp",
+                "mtu": self.mtu,
+                "ipam": { "type": "host-local", "ranges": ranges, "routes": routes },
+            }),
+            json!({ "type": "portmap", "capabilities": { "portMappings": true } }),
+            json!({ "type": "bandwidth", "capabilities": { "bandwidth": true } }),
+            json!({ "type": "firewall" }),
+        ];
+        if self.masquerades {
+            plugins.push(json!({ "type": "snat", "nonMasqueradeCluster": true }));
+        }
         json!({
             "cniVersion": "0.3.1",
             "cniVersions": versions,
             "name": "catena-pods",
             "writtenBy": "catena",
-            "plugins": [
-                {
-                    "type": "ptp",
-                    "mtu": self.mtu,
-                    "ipam": { "type": "host-local", "ranges": ranges, "routes": routes },
-                },
-                { "type": "portmap", "capabilities": { "portMappings": true } },
-                { "type": "bandwidth", "capabilities": { "bandwidth": true } },
-                { "type": "firewall" },
-                { "type": "snat", "nonMasqueradeCIDRs": self.cluster_cidrs },
-            ],
+            "plugins": plugins,
         })
     }
 
@@ -130,9 +133,7 @@ mod tests {
     #[test]
     fn both_families_have_a_range_and_a_default_route() {
         let pod_cidrs = nets(&["10.1.2.0/24", "fd10:0:0:2::/64"]);
-        let cluster_cidrs = nets(&["10.1.0.0/16", "fd10::/48"]);
-        let network =
-            PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1450, cluster_cidrs: &cluster_cidrs };
+        let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1450, masquerades: true };
         let list = network.conflist();
         let ipam = &list["plugins"][0]["ipam"];
         assert_eq!(
@@ -149,7 +150,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let runtime = runtime(dir.path());
         let pod_cidrs = nets(&["10.1.2.0/24"]);
-        let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, cluster_cidrs: &[] };
+        let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, masquerades: true };
         assert_eq!(network.write(&runtime), Ok(Outcome::Written));
         assert_eq!(network.write(&runtime), Ok(Outcome::Unchanged));
         let larger = PodNetwork { mtu: 9000, ..network.clone() };
@@ -164,7 +165,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let runtime = runtime(dir.path());
         let pod_cidrs = nets(&["10.1.2.0/24"]);
-        let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, cluster_cidrs: &[] };
+        let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, masquerades: true };
         network.write(&runtime).unwrap();
         super::super::remove(&runtime.conf_dir).unwrap();
         assert!(!runtime.conf_dir.join(FILE).exists());
@@ -178,7 +179,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let runtime = runtime(dir.path());
         let pod_cidrs = nets(&["10.1.2.0/24"]);
-        let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, cluster_cidrs: &[] };
+        let network = PodNetwork { pod_cidrs: &pod_cidrs, mtu: 1500, masquerades: true };
         for kind in ["ptp", "host-local", "portmap", "bandwidth", "firewall", "snat", "loopback"] {
             let plugin = runtime.bin_dir.join(kind);
             fs::set_permissions(&plugin, Permissions::from_mode(0o644)).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use testnode::{Node, until};
 
 use crate::machines::Wires;
-use crate::{A, CATENA, CLUSTER, PATIENCE};
+use crate::{A, CATENA, PATIENCE};
 
 #[test]
 fn the_runtime_is_led_to_nothing_that_cannot_serve_and_to_nothing_after_uninstall() {
@@ -16,7 +16,7 @@ fn the_runtime_is_led_to_nothing_that_cannot_serve_and_to_nothing_after_uninstal
     let (bin, conf_dir) = (node.dir("bin"), a.conf_dir());
     let settings = node.fresh_path("settings").with_extension("json");
     node.write(&settings, "{");
-    let args = ["--pod-network", "--cluster-cidr", CLUSTER, "--conf-dir", &conf_dir];
+    let args = ["--pod-network", "--conf-dir", &conf_dir];
     let meta = ["--write-conf", "--settings", settings.to_str().unwrap()];
     let daemon = a.daemon_of(Path::new(CATENA), &bin, &[&args[..], &meta].concat());
     let says = |what: &str, times: usize| {
@@ -39,7 +39,7 @@ fn the_runtime_is_led_to_nothing_that_cannot_serve_and_to_nothing_after_uninstal
     install();
     look("True");
     // Pods would get the network alone without what comes before it.
-    says("pods of other nodes: /run/testnode", 1);
+    says("the pods' network: /run/testnode", 1);
     says("settings.json: EOF", 1);
     assert!(networks().is_empty());
     node.write(&settings, "{}");

@@ -96,10 +96,18 @@ impl Machine<'_> {
 
     /// The status of its Node's condition.
     pub fn condition(&self, kind: &str) -> Option<Value> {
+        Some(self.whole_condition(kind)?["status"].clone())
+    }
+
+    /// The message of its Node's condition.
+    pub fn message_of(&self, kind: &str) -> Option<String> {
+        Some(self.whole_condition(kind)?["message"].as_str()?.to_owned())
+    }
+
+    fn whole_condition(&self, kind: &str) -> Option<Value> {
         let node = self.wires.api.admin().get(&format!("{}/{}", nodes(), self.name));
         let conditions = node["status"]["conditions"].as_array()?;
-        let condition = conditions.iter().find(|condition| condition["type"] == kind)?;
-        Some(condition["status"].clone())
+        conditions.iter().find(|condition| condition["type"] == kind).cloned()
     }
 
     /// Has a condition set on its Node, as a cloud provider does it.
@@ -138,12 +146,23 @@ impl Machine<'_> {
             .spawn(self.wires.node.fresh_path(&format!("{}.log", self.name)))
     }
 
+    /// Its daemon without a cluster, with these arguments.
+    pub fn daemon_alone(&self, args: &[&str]) -> Background {
+        let bin_dir = links(self.wires.node, CATENA, &PLUGINS);
+        self.cmd([CATENA, "daemon", "--bin-dir"])
+            .args([bin_dir])
+            .args(args)
+            .spawn(self.wires.node.fresh_path(&format!("{}.log", self.name)))
+    }
+
     /// A command on it, with its own `/run/catena`, `/var/lib/catena` and `/var/lib/cni`.
     pub fn cmd<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Run {
         let dir = self.wires.node.dir(&format!("machine-{}", self.name));
         let alone = "for dir in run/catena var/lib/catena var/lib/cni; do \
                      mkdir -p /$dir \"$0/$dir\" && mount --bind \"$0/$dir\" /$dir || exit; done; exec \"$@\"";
-        let shell = ["unshare", "--mount", "sh", "-c", alone].map(OsString::from);
+        // Namespaces of pods that come later are seen, too.
+        let shell =
+            ["unshare", "--mount", "--propagation=slave", "sh", "-c", alone].map(OsString::from);
         let shell = shell.into_iter().chain([dir.into_os_string()]);
         self.netns.cmd(shell.chain(argv.into_iter().map(|arg| arg.as_ref().to_owned())))
     }

@@ -1,6 +1,9 @@
 //! Pods of different nodes reach each other, without NAT: `catena daemon --pod-routes`.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod egress;
+mod filtered;
+mod flannel;
 mod led;
 mod machines;
 mod transfer;
@@ -178,9 +181,6 @@ fn what_others_change_is_put_right_and_what_is_theirs_left_alone() {
     a.await_kept(&[B[0], "10.1.3.128/25", B[1]]);
 }
 
-/// The addresses of all pods.
-const CLUSTER: &str = "10.1.0.0/16,fd10::/48";
-
 #[test]
 fn pods_get_their_network_from_the_nodes_cidrs_and_leave_the_cluster_under_the_nodes_address() {
     let node = Node::new();
@@ -190,7 +190,7 @@ fn pods_get_their_network_from_the_nodes_cidrs_and_leave_the_cluster_under_the_n
     let (a, b) = (wires.machine("a", 1, 11), wires.machine("b", 2, 12));
     let daemons = [&a, &b].map(|machine| {
         let dir = machine.conf_dir();
-        let args = ["--pod-network", "--cluster-cidr", CLUSTER, "--conf-dir", &dir, "--write-conf"];
+        let args = ["--pod-network", "--conf-dir", &dir, "--write-conf"];
         // Its Node comes later, and its podCIDRs later still: no network is written before.
         machine.daemon(&args)
     });

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use testnode::kubernetes::{Client, kube_proxy, nodes};
 use testnode::{
-    Background, HttpServer, Neighbour, Netns, Network, Node, NodeDaemon, Pod, http_get, until, url,
+    Background, HttpServer, Neighbour, Netns, Network, Node, NodeDaemon, PLUGINS, Pod, http_get,
+    links, until, url,
 };
 
 use crate::objects::{NODE, Service};
@@ -79,7 +80,8 @@ impl<'n> Cluster<'n> {
         let dir = self.node.dir("net.d").display().to_string();
         let kubeconfig = self.kubeconfig.display().to_string();
         let args = ["--node-name", NODE, "--kubeconfig", &kubeconfig, "--pod-network"];
-        let args = args.into_iter().chain(["--cluster-cidr", CLUSTER, "--conf-dir", &dir]);
+        let bin = links(self.node, CATENA, &PLUGINS).display().to_string();
+        let args = args.into_iter().chain(["--bin-dir", &bin, "--conf-dir", &dir]);
         let run = self.node.cmd([CATENA, "daemon"]).args(args);
         let daemon = NodeDaemon::begin(self.node, run);
         let file = PathBuf::from(dir).join("10-catena.conflist");

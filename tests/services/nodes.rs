@@ -23,7 +23,7 @@ fn a_service_leads_to_a_pod_of_another_node_and_the_pod_sees_who_asks() {
     machines[1].join(&["10.1.2.0/24", "fd10:0:0:2::/64"]);
     let _running = ["a", "b"].into_iter().zip(&machines).map(|(name, machine)| {
         let dir = machine.conf_dir();
-        let args = ["--pod-network", "--cluster-cidr", CLUSTER, "--conf-dir", &dir];
+        let args = ["--pod-network", "--conf-dir", &dir];
         let daemon = machine.daemon(&args);
         let argv = kube_proxy(name, &machine.kubeconfig(ADMIN), "iptables", CLUSTER);
         (daemon, machine.cmd(argv).spawn(node.fresh_path("kube-proxy.log")))

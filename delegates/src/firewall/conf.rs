@@ -17,6 +17,9 @@ pub(super) struct Conf {
     pub ingress: Ingress,
 }
 
+/// The chain of iptables that the administrator's own rules are in, unless the configuration names another.
+pub(super) const ADMIN_CHAIN: &str = "CNI-ADMIN";
+
 /// From where a container takes packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) enum Ingress {
@@ -61,7 +64,7 @@ impl Conf {
         }
         let mut admin_chain = written.iptables_admin_chain_name;
         if admin_chain.is_empty() {
-            "CNI-ADMIN".clone_into(&mut admin_chain);
+            ADMIN_CHAIN.clone_into(&mut admin_chain);
         }
         let fits = admin_chain.len() <= CHAIN_MAX
             && admin_chain.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')

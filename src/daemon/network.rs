@@ -1,0 +1,222 @@
+//! The pods' network of a node: keeps the routes to other nodes' pods, what the node's rules know of the cluster, and the
+//! runtime's configuration in step with the cluster's nodes.
+
+mod addresses;
+mod keeper;
+mod masq_config;
+mod node;
+mod services;
+mod subnet_env;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use chain::Result;
+use ipnet::IpNet;
+use kube::{
+    Api as ApiOf,
+    runtime::{
+        reflector::{Store, store::Writer},
+        watcher::{Config, watcher},
+    },
+};
+use tokio::{sync::Notify, task::spawn_blocking, time::timeout};
+
+use self::{
+    addresses::Addresses,
+    keeper::{Keeper, Source, State},
+    masq_config::MasqConfig,
+    node::{Availability, NodeObject},
+    services::Shared,
+};
+use super::{Args, cached::Cached, health::Health, metrics::Metrics, watch};
+use crate::{
+    net_conf::{NetConf, pod_network::Runtime},
+    reach::{Peer, TunnelSettings, Ways},
+};
+
+/// What is watched.
+pub const WATCH: &str = "nodes";
+
+/// How often the kernel's tables are looked at when no node changes: what others have changed in them is put right.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// How often files are looked at.
+const FILE_ROUND: Duration = Duration::from_secs(1);
+
+/// What is done for the pods' network.
+#[derive(clap::Args, Clone, Debug)]
+pub struct NetworkArgs {
+    /// Keep routes to the pods of all other nodes, by their podCIDRs.
+    #[arg(long, env = "CATENA_POD_ROUTES", value_enum, value_name = "WAYS", num_args = 0..=1, default_missing_value = "auto")]
+    pub pod_routes: Option<Ways>,
+    /// Give the node's pods their network, from its podCIDRs: write the runtime's configuration for it. Implies --pod-routes.
+    #[arg(long, env = "CATENA_POD_NETWORK")]
+    pub pod_network: bool,
+    /// Give the node's pods the network that flannel's file says, in place of its Node: flannel keeps the routes.
+    #[arg(long, env = "CATENA_SUBNET_ENV", value_name = "FILE", num_args = 0..=1, default_missing_value = "/run/flannel/subnet.env",
+        conflicts_with_all = ["pod_routes", "pod_network"])]
+    pub subnet_env: Option<PathBuf>,
+    /// What pods reach under their own address besides the cluster's pods and Services, separated by commas.
+    #[arg(long, env = "CATENA_CLUSTER_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub cluster_cidr: Vec<IpNet>,
+    /// The addresses of the cluster's Services, separated by commas, besides those that its API tells.
+    #[arg(long, env = "CATENA_SERVICE_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    pub service_cidr: Vec<IpNet>,
+    /// A file of ip-masq-agent's, in YAML or JSON, with more that pods reach under their own address (nonMasqueradeCIDRs).
+    /// It is looked at again and again.
+    #[arg(long, env = "CATENA_MASQ_CONFIG", value_name = "FILE")]
+    pub masq_config: Option<PathBuf>,
+    /// The tunnel's VXLAN network identifier, the same on all nodes.
+    #[arg(long, default_value_t = 3239, value_parser = clap::value_parser!(u32).range(1..1 << 24), value_name = "VNI")]
+    pub vxlan_id: u32,
+    /// The tunnel's UDP port, the same on all nodes.
+    #[arg(long, default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]
+    pub vxlan_port: u16,
+}
+
+impl NetworkArgs {
+    /// The ways to other nodes' pods; `None` where nothing is to be done for them.
+    pub fn ways(&self) -> Option<Ways> {
+        self.pod_routes.or(self.pod_network.then(Ways::default))
+    }
+}
+
+/// What keeps a node's network, ready to begin.
+pub struct Network {
+    keeper: Keeper,
+    told: Shared,
+}
+
+impl Network {
+    /// What the command line asks for, if it does; what is read on for good is opened. `meta`: the configuration that the meta
+    /// plugin is called by.
+    ///
+    /// Errors (5): the folder of --masq-config is not there.
+    pub fn open(args: &Args, meta: Option<&Arc<NetConf>>) -> Result<Option<Self>> {
+        let network = &args.network;
+        let source = match (&network.subnet_env, network.ways()) {
+            (Some(path), _) => Source::SubnetEnv(path.clone()),
+            (None, Some(ways)) => Source::Nodes(ways),
+            (None, None) => return Ok(None),
+        };
+        let masq_config = network.masq_config.as_deref().map(MasqConfig::open).transpose()?;
+        let told = Shared::default();
+        let keeper = Keeper {
+            settings: TunnelSettings { id: network.vxlan_id, port: network.vxlan_port },
+            runtime: match (&source, network.pod_network) {
+                (Source::Nodes(_), false) => None,
+                _ => Some(Runtime {
+                    conf_dir: args.conf.conf_dir.clone(),
+                    bin_dir: args.bin_dir.clone(),
+                    meta: meta.cloned(),
+                }),
+            },
+            source,
+            addresses: Addresses::new(network, masq_config, told.clone()),
+            node_name: String::new(),
+            problems: BTreeSet::new(),
+            state: State::Begins,
+        };
+        Ok(Some(Self { keeper, told }))
+    }
+
+    /// Whether it follows the cluster's Nodes.
+    pub fn watches_nodes(&self) -> bool {
+        matches!(self.keeper.source, Source::Nodes(_))
+    }
+
+    /// Watches the nodes and keeps the network, from here on for ever.
+    pub fn follow_nodes(
+        mut self,
+        node_name: String,
+        cluster: &Arc<Cached>,
+        metrics: Arc<Metrics>,
+        health: &Arc<Health>,
+    ) {
+        let resource = node::resource();
+        let writer = Writer::<NodeObject>::new(resource.clone());
+        let nodes = writer.as_reader();
+        let changed = Arc::new(Notify::new());
+        let (seen, counted, notify) = (health.clone(), metrics.clone(), changed.clone());
+        let watching = cluster.clone();
+        tokio::spawn(async move {
+            let open = |client| {
+                watcher(ApiOf::<NodeObject>::all_with(client, &resource), Config::default())
+            };
+            let Some(watched) = seen.watches().iter().find(|watched| watched.name() == WATCH)
+            else {
+                return;
+            };
+            let tell = |_: &_| notify.notify_one();
+            watch::follow(watching.api(), open, writer, watched, &counted, tell).await;
+        });
+        tokio::spawn(services::follow(cluster.clone(), self.told.clone(), changed.clone()));
+        self.keeper.node_name = node_name;
+        tokio::spawn(self.keep_nodes(nodes, changed, cluster.clone(), metrics));
+    }
+
+    /// Keeps the network that flannel's file says, from here on for ever.
+    pub async fn follow_subnet_env(mut self, metrics: Arc<Metrics>) {
+        loop {
+            self.round(None, &metrics).await;
+            tokio::time::sleep(FILE_ROUND).await;
+        }
+    }
+
+    async fn keep_nodes(
+        mut self,
+        nodes: Store<NodeObject>,
+        changed: Arc<Notify>,
+        cluster: Arc<Cached>,
+        metrics: Arc<Metrics>,
+    ) {
+        // Before the API has told of all nodes nothing is taken away.
+        if nodes.wait_until_ready().await.is_err() {
+            return;
+        }
+        let mut availability = Availability::default();
+        loop {
+            let is_told = self.told.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+            if is_told {
+                let all = nodes.state();
+                let peers = all.iter().map(|node| node::peer(node)).collect();
+                self.round(Some(peers), &metrics).await;
+                let is_own = |node: &&Arc<NodeObject>| {
+                    node.metadata.name.as_ref() == Some(&self.keeper.node_name)
+                };
+                let hindered = match &self.keeper.state {
+                    State::Begins => None,
+                    State::Serves => Some(None),
+                    State::Hindered(why) => Some(Some(why.as_str())),
+                };
+                if let (Some(own), Some(hindered)) = (all.iter().find(is_own), hindered) {
+                    availability.tell(&cluster, own, hindered).await;
+                }
+            }
+            // In any case the tables are looked at.
+            let begun = Instant::now();
+            while timeout(FILE_ROUND, changed.notified()).await.is_err()
+                && begun.elapsed() < ROUND
+                && !self.keeper.addresses.are_outdated()
+            {}
+        }
+    }
+
+    async fn round(&mut self, peers: Option<Vec<Peer>>, metrics: &Metrics) {
+        let mut at_work = self.keeper.clone();
+        let round = spawn_blocking(move || {
+            at_work.round(peers.as_deref());
+            at_work
+        });
+        // A panic has been printed; the next round may do better.
+        if let Ok(done) = round.await {
+            self.keeper = done;
+        }
+        metrics.unreached(self.keeper.problems.len());
+    }
+}

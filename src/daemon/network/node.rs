@@ -1,0 +1,137 @@
+//! Node objects: what is read of them, and the condition that is theirs.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::{
+    api::{ApiResource, Patch, PatchParams, Request},
+    core::{GroupVersionKind, Object},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::super::cached::{Cached, PodMeta};
+use crate::reach::Peer;
+
+/// How long the API may take for a patch.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The condition that keeps pods from a node until its network serves: cloud providers set it on new Nodes.
+const UNAVAILABLE: &str = "NetworkUnavailable";
+
+/// What is read of a Node beside its metadata.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spec {
+    #[serde(default, rename = "podCIDR")]
+    pod_cidr: Option<String>,
+    #[serde(default, rename = "podCIDRs")]
+    pod_cidrs: Vec<String>,
+}
+
+/// The same of its status.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Status {
+    #[serde(default)]
+    addresses: Vec<NodeAddress>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct NodeAddress {
+    #[serde(rename = "type")]
+    kind: String,
+    address: String,
+}
+
+/// A Node, as the watch keeps it.
+pub type NodeObject = Object<Spec, Status>;
+
+/// What is watched.
+pub fn resource() -> ApiResource {
+    ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Node"))
+}
+
+/// What other nodes need to know of it.
+pub fn peer(node: &NodeObject) -> Peer {
+    let cidrs = match node.spec.pod_cidrs.as_slice() {
+        [] => node.spec.pod_cidr.as_slice(),
+        all => all,
+    };
+    let addresses = node.status.iter().flat_map(|status| &status.addresses);
+    Peer {
+        name: node.metadata.name.clone().unwrap_or_default(),
+        addresses: addresses
+            .filter(|address| address.kind == "InternalIP")
+            .filter_map(|address| address.address.parse().ok())
+            .collect(),
+        pod_cidrs: cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect(),
+    }
+}
+
+/// What the Node says of its network.
+#[derive(Default)]
+pub struct Availability {
+    /// What it was told last that keeps the network from serving.
+    told: Option<String>,
+}
+
+impl Availability {
+    /// Has the Node's condition say what keeps its network from serving (`None`: it serves). Where nobody has set the condition
+    /// there is nothing to clear.
+    pub async fn tell(&mut self, cluster: &Cached, node: &NodeObject, hindered: Option<&str>) {
+        let conditions = node.status.iter().flat_map(|status| &status.conditions);
+        let mut present = conditions.filter(|one| one.kind == UNAVAILABLE).map(|one| &one.status);
+        let is_said = match (present.next().map(String::as_str), hindered) {
+            (None | Some("False"), None) => true,
+            (Some("True"), Some(text)) => self.told.as_deref() == Some(text),
+            _ => false,
+        };
+        if is_said {
+            return;
+        }
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        match patch(cluster, name, hindered).await {
+            Ok(()) => {
+                tracing::info!(unavailable = hindered, "the Node's condition {UNAVAILABLE} is set");
+                self.told = hindered.map(str::to_owned);
+            }
+            Err(error) => tracing::warn!("the Node's condition {UNAVAILABLE}: {error}"),
+        }
+    }
+}
+
+async fn patch(cluster: &Cached, name: &str, hindered: Option<&str>) -> Result<(), String> {
+    let now = Timestamp::now().to_string();
+    let (status, reason, message) = match hindered {
+        None => ("False", "CatenaServes", "Routes to all nodes and the pods' network are there."),
+        Some(text) => ("True", "ForwardDropped", text),
+    };
+    let patch = Patch::Strategic(json!({ "status": { "conditions": [{
+        "type": UNAVAILABLE,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }] } }));
+    let mut request = Request::new("/api/v1/nodes")
+        .patch_subresource("status", name, &PatchParams::default(), &patch)
+        .map_err(|error| error.to_string())?;
+    // The answer would have the whole Node otherwise.
+    let metadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    request.headers_mut().insert("accept", metadata.parse().expect("it is ASCII"));
+    match timeout(LIMIT, cluster.api().client().request::<PodMeta>(request)).await {
+        Ok(done) => done.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err("the API does not answer".into()),
+    }
+}
