@@ -14,6 +14,7 @@ mod multus;
 mod nested;
 mod pods_on_a_node;
 mod secondary;
+mod whole_network;
 mod whole_node;
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::assets::Assets;
 use super::daemon::Daemon;
-use super::image::{IMAGE, archive};
+use super::image::{IMAGE, idle};
 use crate::exec::Run;
 use crate::node::Node;
 use crate::runtimes::{Sandbox, oci_runtime};
@@ -30,6 +30,7 @@ pub(super) struct Containerd {
     daemon: Daemon,
     ctr: OsString,
     socket: String,
+    major: u32,
 }
 
 impl Containerd {
@@ -50,17 +51,21 @@ impl Containerd {
         let path = path_beside(Path::new(&containerd));
         let argv = ["env".into(), path, containerd, "--config".into(), config.into_os_string()];
         let daemon = Daemon::start(node, sandbox, "containerd", argv);
-        let mut this = Self { daemon, ctr: assets.binary("ctr"), socket };
+        let mut this = Self { daemon, ctr: assets.binary("ctr"), socket, major };
         this.await_answer(node, sandbox);
-        let image = archive(node);
+        this.import(node, sandbox, &idle(node));
+        this
+    }
+
+    /// Takes the images of an archive.
+    pub(super) fn import(&self, node: &Node, sandbox: &Sandbox, archive: &Path) {
         let mut import = ["images", "import", "--snapshotter", "native"].map(OsStr::new).to_vec();
-        if major >= 2 {
+        if self.major >= 2 {
             // It would leave the import to the daemon, which unpacks for its default snapshotter alone.
             import.push(OsStr::new("--local"));
         }
-        import.push(image.as_os_str());
-        this.ctr(node, sandbox, import).output().success();
-        this
+        import.push(archive.as_os_str());
+        self.ctr(node, sandbox, import).output().success();
     }
 
     /// `ctr <args>` among the kubelet's containers, to be run.

@@ -10,6 +10,7 @@ use super::api_server::ApiServer;
 use super::assets::Assets;
 use super::containerd::Containerd;
 use super::daemon::Daemon;
+use super::image;
 use super::kubelet;
 use super::paths::{events, nodes, pods};
 use super::pod::pod;
@@ -64,13 +65,21 @@ impl<'n> WholeNode<'n> {
         &self.api
     }
 
+    /// Gives the node an image of a binary alone, which it executes.
+    pub fn import(&self, image: &str, binary: &Path) {
+        let archive = image::of_binary(self.node, image, binary);
+        lock(&self.containerd).import(self.node, &self.sandbox, &archive);
+    }
+
     /// Waits until the kubelet says that it can run pods.
     #[track_caller]
     pub fn await_ready(&self) {
-        self.await_condition("the node is ready", |node| {
-            let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
-            conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
-        });
+        self.await_condition("the node is ready", |node| status_of(node, "Ready") == "True");
+    }
+
+    /// The status of a condition of the node; null where it does not have it.
+    pub fn condition(&self, kind: &str) -> Value {
+        status_of(&self.api.admin().get(&format!("{}/{NODE_NAME}", nodes())), kind).clone()
     }
 
     /// Makes a pod in the namespace `default`, see [`pod`], and waits until it runs: the object then.
@@ -238,6 +247,12 @@ impl<'n> WholeNode<'n> {
             condition(&node).then_some(())
         });
     }
+}
+
+fn status_of<'v>(node: &'v Value, condition: &str) -> &'v Value {
+    let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+    let mut of_kind = conditions.into_iter().filter(|one| one["type"] == condition);
+    of_kind.next().map_or(&Value::Null, |one| &one["status"])
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
