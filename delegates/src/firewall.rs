@@ -12,7 +12,8 @@ mod legacy;
 mod tests;
 
 use chain::{
-    Attachment, Call, CniResult, Dirs, History, NetworkCall, Plugin, PluginConf, Result, Version,
+    Attachment, Call, CniResult, Code, Dirs, Error, History, NetworkCall, Plugin, PluginConf,
+    Result, Version,
 };
 use nft_templates::Element;
 
@@ -102,6 +103,12 @@ impl Plugin<Node> for Firewall {
         isolate(&conf, result, node)?;
         interface::repair_elements(call.attachment, elements, node)?;
         Ok(())
+    }
+
+    fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        let conf = Conf::of(call.conf)?;
+        Elements::can_let_through(node.dirs(), &conf.admin_chain)
+            .map_err(|error| Error { code: Code::NotAvailable, ..error })
     }
 
     fn gc(&self, _call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {

@@ -271,6 +271,9 @@ fn a_table_that_belongs_to_another_process_is_named_and_nothing_is_left() {
     });
     let list = on_a_bridge(1, &[firewall(&json!({}))]);
     let container = node.container("pod");
+    let status = PluginOutput::from(catena(&node, None).status(&list));
+    assert_eq!(status.error_code(), 50);
+    assert!(status.error_text().contains("chain inet own forward has the policy drop"));
     let add = PluginOutput::from(catena(&node, None).try_add(&list, &container));
     let text = add.error_text();
     for word in ["chain inet own forward has the policy drop", ACCEPT, "NftablesTableOwner=no"] {
@@ -280,6 +283,7 @@ fn a_table_that_belongs_to_another_process_is_named_and_nothing_is_left() {
     until("the table is gone", Duration::from_secs(10), || {
         (!node.run(["nft", "list", "tables"]).contains("own")).then_some(())
     });
+    catena(&node, None).status(&list).success();
     container.delete();
     assert_same(&before, &node.snapshot(), &Shared::none().catena("net1").device("cni1"));
 }

@@ -169,6 +169,11 @@ impl Elements {
         open(dirs)?.let_through(admin).map_err(into_error)
     }
 
+    /// Whether that could be done, where it is not; nothing is changed.
+    pub fn can_let_through(dirs: &Dirs, admin: &str) -> Result<()> {
+        open(dirs)?.can_let_through(admin).map_err(into_error)
+    }
+
     /// What others' forward chains lack for that.
     pub fn forward_gaps(dirs: &Dirs, admin: &str) -> Result<Vec<String>> {
         let gaps = open(dirs)?.check_let_through(admin).map_err(into_error)?;

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fmt};
 use netlink_packet_core::NLM_F_EXCL;
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, Expressions, Meta, MetaKey, NfTablesMessage, Operator,
+    RuleAttribute, TableAttribute, TableMessage,
 };
 use nix::errno::Errno;
 
@@ -95,6 +96,41 @@ impl Ruleset {
     pub fn check_let_through(&mut self, admin: &str) -> Result<Vec<Gap>, Error> {
         let missing = self.missing(admin)?.into_iter().filter(|one| one.drops);
         Ok(missing.map(|one| one.gap).collect())
+    }
+
+    /// Whether [`Self::let_through`] could put what is missing into chains that drop for want of it; nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forward`] for one in a table that belongs to another process, [`Error::Unmarked`] for one that comes too
+    /// early; otherwise as [`Self::check`].
+    pub fn can_let_through(&mut self, admin: &str) -> Result<(), Error> {
+        for Missing { gap, drops, requests } in self.missing(admin)? {
+            let Some(NfTablesMessage::NewRule(rule)) = requests.last().map(|one| &one.message)
+            else {
+                continue;
+            };
+            let family = requests[0].family;
+            let table = rule.attributes.iter().find_map(|attribute| match attribute {
+                RuleAttribute::Table(name) => Some(name),
+                _ => None,
+            });
+            if let (true, Some(table)) = (drops, table)
+                && self.is_anothers(family, table)?
+            {
+                return Err(Error::Forward { gap, errno: Errno::EPERM });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a table belongs to a process: the kernel lets no other change it.
+    fn is_anothers(&mut self, family: Family, table: &str) -> Result<bool, Error> {
+        let attributes = vec![TableAttribute::Name(table.to_owned())];
+        let message = NfTablesMessage::GetTable(TableMessage { attributes });
+        let answers = self.connection.get(&[Request { family, flags: 0, message }])?;
+        Ok(matches!(&answers[..], [Ok(NfTablesMessage::NewTable(table))]
+            if table.attributes.iter().any(|one| matches!(one, TableAttribute::Owner(_)))))
     }
 
     /// Takes away what [`Self::let_through`] put into the chains of others, and says how many rules that were. The chains
