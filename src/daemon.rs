@@ -64,11 +64,11 @@ pub struct Args {
     /// This node's name in the cluster [default: the host's name].
     #[arg(long, env = "NODE_NAME", value_name = "NAME")]
     pub node_name: Option<String>,
-    /// Where the daemon's sockets and locks are. The plugin looks for them at the usual place only.
-    #[arg(long, default_value_os_t = Dirs::default().run, value_name = "DIR")]
+    /// Where the daemon's sockets and locks are. The plugin finds them by the variable.
+    #[arg(long, env = wiring::RUN_DIR, default_value_os_t = Dirs::default().run, value_name = "DIR")]
     pub run_dir: PathBuf,
-    /// Where records are kept. The plugin keeps its own at the usual place only.
-    #[arg(long, default_value_os_t = Dirs::default().state, value_name = "DIR")]
+    /// Where records are kept, and the leases of --pod-network. The plugin finds them by the variable.
+    #[arg(long, env = wiring::STATE_DIR, default_value_os_t = Dirs::default().state, value_name = "DIR")]
     pub state_dir: PathBuf,
     /// Work in the host's mount namespace: for a daemon in a privileged pod with hostPID. All paths but those of its account
     /// and settings are the host's then.

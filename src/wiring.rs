@@ -85,11 +85,36 @@ pub fn set_dirs(state: PathBuf, run: PathBuf) {
     let _ = DIRS.set(Dirs { state, run, ..Dirs::default() });
 }
 
+/// The variables that name other directories than the usual ones, of a process that has no flags for them.
+pub const STATE_DIR: &str = "CATENA_STATE_DIR";
+pub const RUN_DIR: &str = "CATENA_RUN_DIR";
+
 /// Where records, leases' boots and locks are.
+///
+/// Errors (4): a variable names no absolute path.
 pub fn dirs() -> Result<Dirs> {
-    let dirs = DIRS.get().cloned().unwrap_or_default();
+    let usual = Dirs::default();
+    let dirs = match DIRS.get() {
+        Some(dirs) => dirs.clone(),
+        None => Dirs {
+            state: directory(STATE_DIR)?.unwrap_or(usual.state),
+            run: directory(RUN_DIR)?.unwrap_or(usual.run),
+            ..usual
+        },
+    };
     let lock_wait = seconds(LOCK_TIMEOUT, 60)?.unwrap_or(dirs.lock_wait);
     Ok(Dirs { lock_wait, ..dirs })
+}
+
+fn directory(variable: &str) -> Result<Option<PathBuf>> {
+    let path = env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
+    match path {
+        Some(path) if !path.is_absolute() => Err(Error::environment(format!(
+            "{variable} {}: it must be an absolute path",
+            path.display()
+        ))),
+        path => Ok(path),
+    }
 }
 
 /// The variable that sets how long a foreign delegate may take, in seconds (default: see [`Limits`]).

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain::Result;
+use chain::{Dirs, Result};
 use ipnet::IpNet;
 use kube::{
     Api as ApiOf,
@@ -113,6 +113,8 @@ impl Network {
                 _ => Some(Runtime {
                     conf_dir: args.conf.conf_dir.clone(),
                     bin_dir: args.bin_dir.clone(),
+                    data_dir: (args.state_dir != Dirs::default().state)
+                        .then(|| args.state_dir.join("networks")),
                     meta: meta.cloned(),
                 }),
             },

@@ -21,6 +21,8 @@ pub struct Runtime {
     pub conf_dir: PathBuf,
     /// The directory that it looks for plugins in.
     pub bin_dir: PathBuf,
+    /// Where host-local keeps leases, if not where the reference does.
+    pub data_dir: Option<PathBuf>,
     /// The meta plugin's configuration, where that is to come before the pods' network.
     pub meta: Option<Arc<NetConf>>,
 }
@@ -80,7 +82,10 @@ impl PodNetwork<'_> {
     /// Errors: 5 where it cannot be written; 7 where somebody else's file has the name; 11 where the runtime would not find its
     /// plugins; those of [`NetConf::update`].
     pub fn write(&self, runtime: &Runtime) -> Result<Outcome> {
-        let list = self.conflist();
+        let mut list = self.conflist();
+        if let Some(dir) = &runtime.data_dir {
+            list["plugins"][0]["ipam"]["dataDir"] = dir.to_string_lossy().into();
+        }
         let text = format!("{list:#}\n");
         let list = ConfList::from_value(list)?;
         let folder = Folder::make(&runtime.conf_dir, 0o755)?;
@@ -123,7 +128,7 @@ mod tests {
             fs::write(bin_dir.join(kind), "").unwrap();
             fs::set_permissions(bin_dir.join(kind), Permissions::from_mode(0o755)).unwrap();
         }
-        Runtime { conf_dir: dir.join("net.d"), bin_dir, meta: None }
+        Runtime { conf_dir: dir.join("net.d"), bin_dir, data_dir: None, meta: None }
     }
 
     fn nets(all: &[&str]) -> Vec<IpNet> {

@@ -138,8 +138,12 @@ impl Machine<'_> {
 
     /// The daemon that `binary` is, for a runtime that finds its plugins in `bin_dir`.
     pub fn daemon_of(&self, binary: &Path, bin_dir: &Path, args: &[&str]) -> Background {
-        self.cmd([binary.as_os_str(), "daemon".as_ref()])
-            .args(["--node-name", self.name, "--kubeconfig"])
+        self.daemon_by(self.cmd([binary.as_os_str(), "daemon".as_ref()]), bin_dir, args)
+    }
+
+    /// The daemon that `run` starts.
+    pub fn daemon_by(&self, run: Run, bin_dir: &Path, args: &[&str]) -> Background {
+        run.args(["--node-name", self.name, "--kubeconfig"])
             .args([self.kubeconfig(&self.wires.token)])
             .args(["--bin-dir".as_ref(), bin_dir.as_os_str()])
             .args(args)

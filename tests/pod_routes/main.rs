@@ -1,12 +1,15 @@
 //! Pods of different nodes reach each other, without NAT: `catena daemon --pod-routes`.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod beside;
 mod egress;
 mod filtered;
 mod flannel;
 mod led;
 mod machines;
+mod together;
 mod transfer;
+mod upgrade;
 
 use std::time::Duration;
 
