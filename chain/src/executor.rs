@@ -67,13 +67,20 @@ impl<'a, N: Node> Executor<'a, N> {
     ///
     /// A list with `disableCheck` is not checked. Versions before 0.4.0 have no CHECK (code 1).
     pub fn check(&self, request: &Request<'_>, node: &mut N) -> Result<()> {
-        let list = request.list;
-        if !list.cni_version.has_check() {
+        let version = request.list.cni_version;
+        if !version.has_check() {
             return Err(Error::new(
                 Code::IncompatibleVersion,
-                format!("cniVersion {} has no CHECK: it came with 0.4.0", list.cni_version),
+                format!("cniVersion {version} has no CHECK: it came with 0.4.0"),
             ));
         }
+        self.check_carried(request, node)
+    }
+
+    /// CHECK of a chain that a meta plugin carries, whose caller need not speak the chain's version: where that is before 0.4.0
+    /// the built-in delegates are asked all the same, and executables, which do not know the verb, are not.
+    pub fn check_carried(&self, request: &Request<'_>, node: &mut N) -> Result<()> {
+        let list = request.list;
         if list.disable_check {
             return Ok(());
         }

@@ -53,7 +53,7 @@ impl Plugin<Node> for Bandwidth {
             return Ok(prev_result.clone());
         }
         let mut result = prev_result.clone();
-        let ends = ends(call.attachment, prev_result, node)?;
+        let ends = ends(call.attachment, node)?;
         let host = node.host()?;
         let mut undo = Undo::on(node);
         if let Some(limit) = config.ingress {
@@ -109,7 +109,7 @@ impl Plugin<Node> for Bandwidth {
         if config.is_unlimited() {
             return Ok(());
         }
-        let ends = ends(call.attachment, prev_result(call)?, node)?;
+        let ends = ends(call.attachment, node)?;
         let host = node.host()?;
         let mut findings = Findings::default();
         if let Some(limit) = config.ingress {
@@ -136,7 +136,7 @@ impl Plugin<Node> for Bandwidth {
         if config.is_unlimited() {
             return Ok(());
         }
-        let ends = ends(call.attachment, prev_result(call)?, node)?;
+        let ends = ends(call.attachment, node)?;
         let host = node.host()?;
         if let Some(limit) = config.ingress {
             repair_tbf(&host, &ends.outside, limit, &config, &ends, "ingress")?;
@@ -152,8 +152,9 @@ impl Plugin<Node> for Bandwidth {
     }
 }
 
-/// The veth that `CNI_IFNAME` is an end of; its other end must be among the host's interfaces of `prevResult`.
-fn ends(attachment: &Attachment, prev_result: &CniResult, node: &Node) -> Result<Ends> {
+/// The veth that `CNI_IFNAME` is an end of. Which is its other end the kernel says, not `prevResult`: weave-net's lists no
+/// interfaces, and calico's has the host's end as if it was in the container.
+fn ends(attachment: &Attachment, node: &Node) -> Result<Ends> {
     let container = node.container(attachment.netns()?)?;
     let inside = container.net().link().require(&attachment.ifname)?;
     let ifname = &attachment.ifname;
@@ -163,25 +164,12 @@ fn ends(attachment: &Attachment, prev_result: &CniResult, node: &Node) -> Result
             "bandwidth shapes the host's end of a veth, and {ifname} is {kind}: use it after bridge or ptp"
         )));
     }
-    let peer = inside.peer.filter(|peer| *peer != 0);
-    let outside = match peer {
-        Some(index) => node.host()?.link().get_index(index)?,
-        None => None,
-    };
-    let Some(outside) = outside.filter(|link| link.kind == "veth") else {
-        return Err(Error::internal(format!(
+    match node.host()?.link().other_end(&inside, container.netns())? {
+        Some(outside) => Ok(Ends { inside, outside }),
+        None => Err(Error::internal(format!(
             "bandwidth: the other end of {ifname} is not on the host: was it moved or deleted by someone else?"
-        )));
-    };
-    let listed =
-        |interface: &Interface| interface.sandbox.is_empty() && interface.name == outside.name;
-    if !prev_result.interfaces.iter().any(listed) {
-        return Err(Error::internal(format!(
-            "bandwidth: the other end of {ifname} is {}, which prevResult does not list among the host's interfaces",
-            outside.name
-        )));
+        ))),
     }
-    Ok(Ends { inside, outside })
 }
 
 fn chosen(limit: Limit, config: &Config, ends: &Ends, direction: &str) -> Tbf {
@@ -233,7 +221,7 @@ fn shape_by_ifb(
     });
     let ifb = host.link().require(&name)?;
     host.tc().tbf_add(&ifb, tbf)?;
-    host.tc().ingress_add(&ends.outside)?;
+    host.tc().ingress_add(&ends.outside).map_err(|error| not_alone(error, &ends.outside))?;
     let dev = ends.outside.clone();
     undo.push("the redirection to the ifb", move |node| {
         node.host()?.tc().ingress_del(&dev)?;
@@ -241,6 +229,18 @@ fn shape_by_ifb(
     });
     host.tc().redirect_add(&ends.outside, &ifb)?;
     Ok(ifb)
+}
+
+/// What comes in by an interface has one place to be looked at, and others may have taken it.
+fn not_alone(error: NetError, dev: &Link) -> Error {
+    if error.errno() != Some(Errno::EEXIST) {
+        return error.into();
+    }
+    Error::internal(format!(
+        "{error}; what comes in by {} is looked at by other software already (Cilium does that): shape what the container \
+         sends on its own interface, by \"egressAt\": \"container\"",
+        dev.name
+    ))
 }
 
 /// A device of this name can only be what an ADD of this attachment left when it was killed.
@@ -266,10 +266,8 @@ fn unshape(attachment: &Attachment, known: Option<&Config>, node: &mut Node) -> 
         // Without the namespace the veth is gone, too.
         _ => None,
     };
-    if outside.is_none()
-        && let Some(peer) = inside.as_ref().and_then(|inside| inside.peer)
-    {
-        outside = host.link().get_index(peer)?.filter(|link| link.kind == "veth");
+    if let (None, Ok(Some(container)), Some(inside)) = (&outside, &container, &inside) {
+        outside = host.link().other_end(inside, container.netns())?;
     }
     if let Some(dev) = outside {
         // On a device of another's naming only what is plainly this plugin's.

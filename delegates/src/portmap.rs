@@ -90,7 +90,7 @@ impl Plugin<Node> for Portmap {
         let mut paths = Vec::new();
         for ip in targets(call.attachment, result).filter(|_| conf.snat) {
             // ADD had nothing to open either.
-            let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
+            let Some(path) = Path::to(ip.addr(), node)? else { continue };
             elements.extend(path.bridge());
             paths.push((path, ip.addr().is_ipv6()));
         }
@@ -103,7 +103,7 @@ impl Plugin<Node> for Portmap {
             findings.elements_or_reference(node, elements, &owner, &reference)?;
         for (path, v6) in paths {
             match made_by_reference {
-                false => path.check(v6, node, &mut findings)?,
+                false => path.check(v6, call.attachment, result, node, &mut findings)?,
                 true => path.check_reference(v6, &mut findings),
             }
         }
@@ -144,7 +144,7 @@ pub fn elements(
     }
     for ip in targets(attachment, result).filter(|_| conf.snat) {
         // The bridge may be gone as well: whoever puts that back adds what it needs.
-        let path = Path::to(ip.addr(), result, node)?;
+        let path = Path::to(ip.addr(), node)?;
         elements.extend(path.and_then(|path| path.bridge()));
     }
     Ok(elements)
@@ -186,8 +186,8 @@ fn open_paths(
     let mut elements = Vec::new();
     for ip in targets(attachment, result).filter(|_| conf.snat) {
         // A bridge without the node's own address has no way there.
-        let Some(path) = Path::to(ip.addr(), result, node)? else { continue };
-        path.open(ip.addr().is_ipv6(), node)?;
+        let Some(path) = Path::to(ip.addr(), node)? else { continue };
+        path.open(ip.addr().is_ipv6(), attachment, result, node)?;
         elements.extend(path.bridge());
     }
     Ok(elements)

@@ -183,3 +183,25 @@ fn a_container_is_not_held_after_the_run() {
         node.host().unwrap().link().get("vetha").unwrap().is_none().then_some(())
     });
 }
+
+/// Indices are a namespace's own: what has the index of the other end here need not be it.
+#[test]
+fn the_other_end_of_a_veth_is_the_one_that_leads_back() {
+    let outer = TestNode::new();
+    let [apart, joined, _] = ["apart", "joined", "far"].map(|name| outer.container(name));
+    let node = Node::new();
+    for (netns, other, name) in [("apart", "far", "far0"), ("joined", "", "near0")] {
+        let place = if other.is_empty() { String::new() } else { format!("netns {other}") };
+        outer.ip(&format!(
+            "link add {name} index 700 {place} type veth peer eth0 index 7 netns {netns}\n"
+        ));
+    }
+    let other_end = |container: &Container| {
+        let inside = node.container(container.path()).unwrap();
+        let eth0 = inside.net().link().require("eth0").unwrap();
+        assert_eq!((eth0.index, eth0.peer), (7, Some(700)));
+        node.host().unwrap().link().other_end(&eth0, inside.netns()).unwrap()
+    };
+    assert_eq!(other_end(&joined).map(|link| link.name), Some("near0".to_owned()));
+    assert_eq!(other_end(&apart), None);
+}

@@ -146,7 +146,7 @@ impl<'a> Verbs<'a> {
             return Ok(());
         }
         let list = networks::cluster(&self.conf, None)?.list;
-        self.with_request(&list, target, |request| self.executor.check(request, node))
+        self.with_request(&list, target, |request| self.executor.check_carried(request, node))
     }
 
     /// GC of every network. `network`: the one that the runtime knows.

@@ -4,7 +4,7 @@ use std::{mem, path::Path};
 
 use super::{Executor, Observer, Request, position};
 use crate::{
-    Attachment, Delegate, Error, History, Node, Result, Runner, Verb,
+    Attachment, Code, Delegate, Error, History, Node, Result, Runner, Verb,
     record::{Key, Lock, Record, State},
 };
 
@@ -199,6 +199,10 @@ impl<N: Node> Executor<'_, N> {
                         one.waiting.push(index);
                     }
                 }
+                Err(error) if is_refused_as_in_add(&error, foreign, history) => {
+                    tracing::info!(%attachment, %error, "nothing was added, so nothing is left");
+                    one.record.delegates[index].state = State::Planned;
+                }
                 Err(error) => one.errors.push(position(error, index, count)),
             }
         }
@@ -285,4 +289,10 @@ impl<N: Node> Executor<'_, N> {
         self.flush(request.observer, Verb::Del, node).unwrap_or_else(|error| errors.push(error));
         Error::join(errors).map_or(Ok(()), Err)
     }
+}
+
+/// Whether an executable refuses to undo an ADD, of which nobody knows that it was done, since it does not speak the
+/// configuration's version: then it has refused the ADD as well, and would refuse every further DEL.
+fn is_refused_as_in_add(error: &Error, foreign: bool, history: History) -> bool {
+    foreign && history == History::Begun && error.code == Code::IncompatibleVersion
 }

@@ -3,7 +3,10 @@
 mod kinds;
 mod view;
 
-use std::fmt;
+use std::{
+    fmt,
+    os::fd::{AsFd, AsRawFd},
+};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
@@ -12,10 +15,11 @@ use netlink_packet_route::{
         InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags,
         LinkInfo, LinkMessage,
     },
+    nsid::{NsidAttribute, NsidMessage},
 };
 use nix::errno::Errno;
 
-use super::{Mac, Net, NetError, Refusal, Result};
+use super::{Mac, Net, NetError, Netns, Refusal, Result};
 
 pub use kinds::{Bridge, Ifb, NewLink, Veth, VethPeer, VxlanEndpoint, VxlanTunnel};
 pub use view::{Link, Port};
@@ -73,6 +77,40 @@ impl Links<'_> {
         self.one(message).map_err(|refusal| {
             refusal.on(format!("look up interface number {index} in {}", self.0.place()))
         })
+    }
+
+    /// The device at the other end of `inside`, a veth of that namespace; `None` where it is not here, or no veth.
+    ///
+    /// Its index alone does not say: it is the index in whatever namespace the other end is in.
+    pub fn other_end(&self, inside: &Link, netns: &Netns) -> Result<Option<Link>> {
+        let Some(index) = inside.peer.filter(|index| inside.kind == "veth" && *index != 0) else {
+            return Ok(None);
+        };
+        let Some(link) = self.get_index(index)? else { return Ok(None) };
+        // The kernel gives a namespace its number when it first tells of a link to it, so this comes second.
+        let leads_back = link.kind == "veth"
+            && link.peer == Some(inside.index)
+            && link.peer_netns == self.number_of(netns)?;
+        Ok(leads_back.then_some(link))
+    }
+
+    /// `ip netns list-id`: the number that this namespace has for another one.
+    fn number_of(&self, netns: &Netns) -> Result<Option<i32>> {
+        let mut message = NsidMessage::default();
+        message.attributes.push(NsidAttribute::Fd(netns.as_fd().as_raw_fd().cast_unsigned()));
+        let answers =
+            self.0.request(RouteNetlinkMessage::GetNsId(message), 0).map_err(|refusal| {
+                refusal.on(format!("look up the number of {}", netns.path().display()))
+            })?;
+        let attributes = answers.iter().flat_map(|answer| match answer {
+            RouteNetlinkMessage::NewNsId(message) => message.attributes.as_slice(),
+            _ => &[],
+        });
+        let mut numbers = attributes.filter_map(|attribute| match attribute {
+            NsidAttribute::Id(number) => Some(*number).filter(|number| *number >= 0),
+            _ => None,
+        });
+        Ok(numbers.next())
     }
 
     /// All devices. A dump: not for the way of every ADD.

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use chain::{CniResult, Result};
+use chain::{Attachment, CniResult, Result};
 use ipnet::{IpNet, Ipv6Net};
 use nft_templates::Element;
 
@@ -20,26 +20,40 @@ use crate::{
 /// The metric of the routes to `::1` beside the kernel's own, less the index of their interface: after it, which has 0.
 const LOOPBACK_METRIC: u32 = 2048;
 
-/// The node's interface towards the container: a bridge and the container's port of it, or the container's own link.
+/// The node's interface towards the container: a bridge, or the container's own link.
 pub(super) struct Path {
     link: Link,
-    port: Option<Link>,
 }
 
 impl Path {
     /// The way to an address of the container; `None` where the node has no link to it (macvlan, another node).
-    pub fn to(address: IpAddr, result: &CniResult, node: &Node) -> Result<Option<Self>> {
+    pub fn to(address: IpAddr, node: &Node) -> Result<Option<Self>> {
         let host = node.host()?;
         let Some(link) = host.route().link_to(address)? else { return Ok(None) };
-        let Some(link) = host.link().get_index(link)? else { return Ok(None) };
-        let mut port = None;
-        if link.kind == "bridge" {
-            for interface in result.interfaces.iter().filter(|one| one.sandbox.is_empty()) {
-                let found = host.link().get(&interface.name)?;
-                port = port.or(found.filter(|found| found.master == Some(link.index)));
+        Ok(host.link().get_index(link)?.map(|link| Self { link }))
+    }
+
+    /// The container's port of the bridge: the one that the result lists, or else the other end of its interface
+    /// (weave-net's result lists nothing).
+    fn port(
+        &self,
+        attachment: &Attachment,
+        result: &CniResult,
+        node: &Node,
+    ) -> Result<Option<Link>> {
+        if self.link.kind != "bridge" {
+            return Ok(None);
+        }
+        let host = node.host()?;
+        let is_port = |link: &Link| link.master == Some(self.link.index);
+        for interface in result.interfaces.iter().filter(|one| one.sandbox.is_empty()) {
+            if let Some(port) = host.link().get(&interface.name)?.filter(is_port) {
+                return Ok(Some(port));
             }
         }
-        Ok(Some(Self { link, port }))
+        let container = node.container(attachment.netns()?)?;
+        let Some(inside) = container.net().link().get(&attachment.ifname)? else { return Ok(None) };
+        Ok(host.link().other_end(&inside, container.netns())?.filter(is_port))
     }
 
     /// The bridge's element: its ports reach each other's host ports.
@@ -48,14 +62,20 @@ impl Path {
     }
 
     /// Lets packets between localhost and the container pass, and between the container and itself.
-    pub fn open(&self, v6: bool, node: &Node) -> Result<()> {
+    pub fn open(
+        &self,
+        v6: bool,
+        attachment: &Attachment,
+        result: &CniResult,
+        node: &Node,
+    ) -> Result<()> {
         let host = node.host()?;
         if v6 {
             host.route().add(&self.loopback())?;
         } else {
             sysctl::write_host(&[Sysctl::required(self.route_localnet(), "1")])?;
         }
-        if let Some(port) = self.port.as_ref().filter(|port| !is_hairpin(port)) {
+        if let Some(port) = self.port(attachment, result, node)?.filter(|port| !is_hairpin(port)) {
             // Where bridge-nf-call-iptables is 1 the packet never leaves the bridge, and would have to go back out of
             // the port that it came in by.
             let hairpin = Change { hairpin: Some(true), ..Change::default() };
@@ -65,13 +85,20 @@ impl Path {
     }
 
     /// Whether it is still as [`Path::open`] left it.
-    pub fn check(&self, v6: bool, node: &Node, findings: &mut Findings) -> Result<()> {
+    pub fn check(
+        &self,
+        v6: bool,
+        attachment: &Attachment,
+        result: &CniResult,
+        node: &Node,
+        findings: &mut Findings,
+    ) -> Result<()> {
         if v6 {
             findings.route(&*node.host()?, &self.link, &self.loopback())?;
         }
         self.check_reference(v6, findings);
-        if let Some(port) = &self.port {
-            findings.expect_on(&format!("hairpin mode of {}", port.name), true, is_hairpin(port));
+        if let Some(port) = self.port(attachment, result, node)? {
+            findings.expect_on(&format!("hairpin mode of {}", port.name), true, is_hairpin(&port));
         }
         Ok(())
     }

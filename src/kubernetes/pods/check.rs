@@ -33,7 +33,7 @@ impl Pods<'_> {
             let mut is_checked = true;
             let checked = self.with_executor_of(&record, one.role, |executor| {
                 with_request(&record, one, netns, |request| {
-                    if request.list.disable_check || !request.list.cni_version.has_check() {
+                    if request.list.disable_check {
                         is_checked = false;
                         return Ok(());
                     }
@@ -41,7 +41,7 @@ impl Pods<'_> {
                         Role::Cluster => prev_result.cloned(),
                         Role::Default | Role::Selected | Role::Auxiliary => None,
                     };
-                    executor.check(&Request { prev_result, ..*request }, node)
+                    executor.check_carried(&Request { prev_result, ..*request }, node)
                 })
             });
             let kept = match netns.filter(|_| is_checked) {

@@ -61,6 +61,20 @@ fn check_asks_each_delegate_and_tells_all_that_they_find() {
     assert_eq!(error.code, Code::IncompatibleVersion);
 }
 
+/// A meta plugin's caller may speak a version with CHECK where the chain's has none.
+#[test]
+fn a_chain_that_is_carried_is_checked_whatever_its_version() {
+    let (host, mut world) = (Host::new(), World::default());
+    let (mut list, attachment) = (chain(&["link", "addr"]), host.attachment());
+    list.cni_version = Version::V0_3_1;
+    host.add(&list, &mut world).unwrap();
+    host.executor().check_carried(&request(&list, &attachment), &mut world).unwrap();
+    world.made.remove("addr net c1/eth0");
+    let error =
+        host.executor().check_carried(&request(&list, &attachment), &mut world).unwrap_err();
+    assert_eq!(error.msg, "delegate 2 of 2 failed: addr: is missing");
+}
+
 #[test]
 fn gc_removes_what_is_not_valid_of_its_own_network_and_scope_only() {
     let (host, mut world) = (Host::new(), World::default());

@@ -40,6 +40,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// The index of its other end, in whatever namespace that is (veth).
     pub peer: Option<u32>,
+    /// The number that this namespace has for the one of its other end; `None` where both ends are in this one.
+    pub peer_netns: Option<i32>,
     /// As a bridge's port.
     pub port: Option<Port>,
     /// As a vxlan with one address that its packets go out from.
@@ -76,6 +78,7 @@ impl Link {
                 LinkAttribute::TxQueueLen(length) => link.tx_queue_len = *length,
                 LinkAttribute::Controller(master) => link.master = Some(*master),
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
+                LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(*id),
                 LinkAttribute::OperState(state) => link.running = *state == State::Up,
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.read(info)),
                 _ => {}
