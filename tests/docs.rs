@@ -39,10 +39,11 @@ fn blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
     blocks
 }
 
-/// The JSON values of all documents. A block may have several.
+/// The JSON values of all documents but the one with other software's plugins, which tests/chaining reads. A block may have
+/// several.
 fn configurations() -> Vec<Value> {
     let mut all = Vec::new();
-    for (file, text) in documents() {
+    for (file, text) in documents().into_iter().filter(|(file, _)| !file.ends_with("chaining.md")) {
         for block in blocks(&text, "json") {
             for value in Deserializer::from_str(block).into_iter() {
                 all.push(value.unwrap_or_else(|e| panic!("{}: {e} in\n{block}", file.display())));

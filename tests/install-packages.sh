@@ -15,6 +15,8 @@ packages=("$@")
   podman containerd crun containernetworking-plugins busybox-static
   # The keys of a cluster.
   openssl
+  # What plugins made of shell read configurations with.
+  jq
 )
 
 missing=()

@@ -1,7 +1,8 @@
 //! The annotation `k8s.v1.cni.cncf.io/network-status`: what a pod was attached to.
 //!
 //! Key for key and line for line what Multus 4.3 writes, but where that is at odds with the pod: a result without interfaces
-//! (CNI up to 0.2) has an entry, an address is only at the interface that has it, and `gateway` names routers only.
+//! (CNI up to 0.2) has an entry, an address is only at the interface that has it, a single interface has the name that was asked for, and `gateway` names
+//! routers only.
 
 use std::net::IpAddr;
 
@@ -124,6 +125,10 @@ fn entries<'a>(network: &'a Attached<'_>) -> Vec<Entry<'a>> {
             })
             .collect()
     };
+    if let [only] = entries.as_mut_slice() {
+        // There is one of this name, or the plugin would have failed; calico has the name of the node's end in its place.
+        only.interface = network.ifname;
+    }
     entries[main].default = network.role == Role::Cluster;
     entries
 }

@@ -111,6 +111,24 @@ fn each_interface_in_the_pod_has_an_entry_with_its_own_addresses_and_routers() {
     );
 }
 
+/// As calico's results have it.
+#[test]
+fn a_single_interface_is_called_as_it_is_in_the_pod() {
+    let entries = entries(
+        Role::Cluster,
+        "eth0",
+        json!({
+            "interfaces": [{ "name": "cali0c0f2e0d0a4", "mac": "0a:00:00:00:00:01", "sandbox": "/n" }],
+            "ips": [{ "address": "192.168.0.2/32" }],
+        }),
+    );
+    assert_eq!(
+        entries,
+        json!([{ "name": "blue/net", "interface": "eth0", "ips": ["192.168.0.2"], "mac": "0a:00:00:00:00:01",
+                 "default": true, "dns": {} }])
+    );
+}
+
 #[test]
 fn only_the_cluster_network_is_the_default() {
     for (role, expected) in

@@ -11,7 +11,8 @@
 //! * three ways to run a chain: [`Plugins`] executes one plugin, [`Runtime`] does what libcni does
 //!   with a conflist, [`Catena`] runs the binary under test; and for tests of what comes of it
 //!   [`Network`] with its [`Pod`]s,
-//! * foreign plugins made of shell ([`Scripts`]), and configurations ([`conf`]),
+//! * foreign plugins made of shell ([`Scripts`]), those of other CNI software among them ([`Others`]), and configurations
+//!   ([`conf`]),
 //! * a kubelet's word on the devices of pods ([`PodResources`]), and a device plugin for a real one ([`DevicePlugin`]),
 //! * real container runtimes from Debian's packages ([`runtimes`]), and a real Kubernetes ([`kubernetes`]).
 //!
@@ -35,6 +36,7 @@ mod netns;
 mod network;
 mod node;
 mod node_daemon;
+mod others;
 mod pdeathsig;
 mod plugins;
 mod pod_resources;
@@ -54,6 +56,7 @@ pub use netns::{Container, Netns};
 pub use network::{Network, Pod, url};
 pub use node::{Node, Restart};
 pub use node_daemon::NodeDaemon;
+pub use others::Others;
 pub use plugins::{Call, PLUGINS, PluginOutput, Plugins, links};
 pub use pod_resources::{PodDevices, PodResources, Says};
 pub use runtime::{Attachment, PluginFailure, Runtime};
