@@ -16,45 +16,51 @@ fn bench<'n>(node: &'n Node, others: &'n Others<'n>, way: Way) -> Bench<'n> {
     Bench::new(others, node, network(), way, shared)
 }
 
-/// With Catena's bridge in the plugins' folder, and with the reference's.
-fn of_both_bridges(test: impl Fn(Bench<'_>)) {
-    for way in [Way::Tool, Way::Runtime, Way::Meta] {
-        for reference in [false, true] {
-            let node = Node::new();
-            let others = Others::new(&node);
-            let mut bench = bench(&node, &others, way);
-            if reference {
-                bench.ours = PLUGINS
-                    .into_iter()
-                    .filter(|one| !["bridge", "host-local"].contains(one))
-                    .collect();
-            }
-            test(bench);
-        }
-    }
+/// As [`bench`], with the reference's bridge and host-local in the plugins' folder.
+fn with_the_references_bridge<'n>(node: &'n Node, others: &'n Others<'n>, way: Way) -> Bench<'n> {
+    let mut bench = bench(node, others, way);
+    bench.ours.retain(|plugin| !["bridge", "host-local"].contains(plugin));
+    bench
+}
+
+fn lives(bench: &Bench<'_>) {
+    bench.lives(|container, result| {
+        assert_eq!(result["interfaces"][0]["name"], "cni0", "{result:#}");
+        assert_eq!(result["interfaces"][1]["name"], bench.host_end(container), "{result:#}");
+        assert_eq!(result["ips"][0]["address"], "10.244.1.2/24", "{result:#}");
+        assert_eq!(result["ips"][1]["address"], "fd00:244:0:1::2/64", "{result:#}");
+        let link = container.json(["ip", "-j", "link", "show", "eth0"]);
+        assert_eq!(link[0]["mtu"], 1450);
+    });
 }
 
 #[test]
 fn a_chain_behind_flannel_serves_and_leaves_nothing() {
-    of_both_bridges(|bench| {
-        bench.lives(|container, result| {
-            assert_eq!(result["interfaces"][0]["name"], "cni0", "{result:#}");
-            assert_eq!(result["interfaces"][1]["name"], bench.host_end(container), "{result:#}");
-            assert_eq!(result["ips"][0]["address"], "10.244.1.2/24", "{result:#}");
-            assert_eq!(result["ips"][1]["address"], "fd00:244:0:1::2/64", "{result:#}");
-            let link = container.json(["ip", "-j", "link", "show", "eth0"]);
-            assert_eq!(link[0]["mtu"], 1450);
-        });
-    });
+    for way in [Way::Tool, Way::Runtime, Way::Meta] {
+        let node = Node::new();
+        let others = Others::new(&node);
+        lives(&bench(&node, &others, way));
+    }
+}
+
+#[test]
+fn a_chain_behind_flannel_with_the_references_bridge_serves_and_leaves_nothing() {
+    for way in [Way::Tool, Way::Runtime, Way::Meta] {
+        let node = Node::new();
+        let others = Others::new(&node);
+        lives(&with_the_references_bridge(&node, &others, way));
+    }
 }
 
 #[test]
 fn a_pod_of_flannel_goes_without_its_namespace() {
-    of_both_bridges(|bench| {
-        if bench.way != Way::Tool {
-            bench.is_deleted_without_its_namespace();
+    for way in [Way::Runtime, Way::Meta] {
+        for bench in [bench, with_the_references_bridge] {
+            let node = Node::new();
+            let others = Others::new(&node);
+            bench(&node, &others, way).is_deleted_without_its_namespace();
         }
-    });
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! A second network beside each of the others', by the node's own files. (With the API server: tests/kubernetes/beside.rs.)
+//! Catena behind each of the others' files: a second network by the node's own files, and the files as that software writes
+//! them. (With the API server: tests/kubernetes/beside.rs.)
 
-use serde_json::Value;
-use testnode::{Node, Others, Shared, Snapshot, assert_same};
+use serde_json::{Value, json};
+use testnode::{HttpServer, Node, Others, Runtime, Shared, Snapshot, assert_same, http_get, url};
 
 use crate::documented;
 use crate::ways::{Bench, Way};
@@ -28,18 +29,7 @@ fn each_of_them_gives_eth0_and_catena_net1() {
         let [settings, storage] = documented::section("A second network").try_into().unwrap();
         let file = settings["defaultNetworks"][0].as_str().unwrap();
         node.write(file, &storage.to_string());
-        let shared = Shared::none()
-            .catena("storage")
-            .device("storage0")
-            .device("cni0")
-            .device("weave")
-            .directory("/var/lib/cni/flannel")
-            .file("/var/lib/cni/calico*")
-            .file("/var/lib/cni/weave*")
-            .file("/var/lib/cni/cilium/leases*")
-            .directory("/var/lib/cni/cilium/leases/cilium")
-            .directory("/var/lib/cni/calico/k8s-pod-network")
-            .directory("/var/lib/cni/weave/weave");
+        let shared = shared().catena("storage").device("storage0");
         let mut bench = Bench::new(&others, &node, list, Way::Meta, shared);
         bench.settings = settings;
         bench.lives(|container, result| {
@@ -56,6 +46,77 @@ fn each_of_them_gives_eth0_and_catena_net1() {
             assert_eq!(of("eth0"), first.unwrap(), "the pod's address is the cluster network's");
             assert_eq!(of("net1"), "10.60.0.2");
         });
+    }
+}
+
+/// What outlives the pods of any of them.
+fn shared() -> Shared {
+    let shared = Shared::none()
+        .device("cni0")
+        .device("weave")
+        .directory("/var/lib/cni/flannel")
+        .file("/var/lib/cni/calico*")
+        .file("/var/lib/cni/weave*")
+        .file("/var/lib/cni/cilium/leases*");
+    ["calico/k8s-pod-network", "weave/weave", "cilium/leases/cilium"]
+        .iter()
+        .fold(shared, |shared, dir| shared.directory(&format!("/var/lib/cni/{dir}")))
+}
+
+/// A plugin of the reference's types, as these files have it.
+fn reference_portmap() -> Value {
+    json!({ "type": "portmap", "snat": true, "capabilities": { "portMappings": true } })
+}
+
+#[test]
+fn the_file_that_the_software_writes_itself_serves_behind_catena() {
+    let calico = json!({
+        "type": "calico", "log_level": "info", "datastore_type": "kubernetes", "nodename": "worker", "mtu": 0,
+        "ipam": { "type": "calico-ipam" }, "policy": { "type": "k8s" },
+        "kubernetes": { "kubeconfig": "/etc/cni/net.d/calico-kubeconfig" }
+    });
+    let cilium = json!({ "type": "cilium-cni", "enable-debug": false, "log-file": "/var/run/cilium/cilium-cni.log" });
+    let flannel =
+        json!({ "type": "flannel", "delegate": { "hairpinMode": true, "isDefaultGateway": true } });
+    let weave = json!({ "name": "weave", "type": "weave-net", "hairpinMode": true });
+    let starts: [fn(&Others<'_>); 4] = [
+        |others| others.start_calico(),
+        |others| others.start_cilium(),
+        |others| others.start_flannel(true),
+        |others| others.start_weave(),
+    ];
+    let files = [
+        ("0.3.1", "k8s-pod-network", vec![calico, reference_portmap()]),
+        ("0.3.1", "cilium", vec![cilium]),
+        ("0.3.1", "cbr0", vec![flannel, reference_portmap()]),
+        ("0.3.0", "weave", vec![weave, reference_portmap()]),
+    ];
+    for (start, (version, name, plugins)) in starts.into_iter().zip(files) {
+        println!("{name}");
+        let node = Node::new();
+        let others = Others::new(&node);
+        start(&others);
+        let maps = plugins.len() > 1;
+        let list = json!({ "cniVersion": version, "name": name, "plugins": plugins });
+        let bench = Bench::new(&others, &node, list, Way::Meta, shared());
+        let runtime = bench.runtime();
+        let c1 = node.container("c1");
+        let before = node.snapshot();
+        let attachment = bench.attachment(&c1);
+        let result = runtime.add(&attachment).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap();
+        let _server = HttpServer::start(&c1, 80, "page");
+        let direct = url(address.parse().unwrap(), 80);
+        let mapped = url(bench.uplink.node_v4(), 8080);
+        assert_eq!(http_get(&node, &direct).unwrap().text, "page", "{name}");
+        assert_eq!(http_get(&bench.uplink, &mapped).is_ok(), maps, "{name}");
+        for verb in
+            [Runtime::check, |runtime: &Runtime<'_>, one: &_| runtime.gc(std::slice::from_ref(one))]
+        {
+            verb(&runtime, &attachment).unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+        runtime.del(&attachment).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_same(&before, &node.snapshot(), &bench.shared);
     }
 }
 
