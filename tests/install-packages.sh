@@ -11,6 +11,8 @@ packages=("$@")
   nftables iptables iproute2 iputils-ping conntrack radvd curl iperf3 strace procps util-linux binutils faketime
   # What filters on nodes.
   firewalld dbus-daemon
+  # What reads units.
+  systemd
   # Real runtimes, and the plugins to compare with.
   podman containerd crun containernetworking-plugins busybox-static
   # The keys of a cluster.
