@@ -58,10 +58,9 @@ impl<'n> Others<'n> {
     /// The agent runs, and has the node's router address, 10.0.0.1.
     pub fn start_cilium(&self) {
         self.node.write("/run/cilium/cilium.sock", "");
-        self.node.ip(
-            "link add cilium_host type veth peer cilium_net\naddr add 10.0.0.1/32 dev cilium_host\n\
-             link set cilium_host up\nlink set cilium_net up\n",
-        );
+        self.device("cilium_host", "veth peer cilium_net", "10.0.0.1/32");
+        self.node.set_sysctl("ipv6.conf.cilium_net.disable_ipv6", "1");
+        self.node.ip("link set cilium_net up\n");
     }
 
     /// The agent has ended.
@@ -82,7 +81,13 @@ impl<'n> Others<'n> {
 
     /// Weave runs, and its bridge is exposed to the node.
     pub fn start_weave(&self) {
-        self.node
-            .ip("link add weave type bridge\naddr add 10.32.0.1/12 dev weave\nlink set weave up\n");
+        self.device("weave", "bridge", "10.32.0.1/12");
+    }
+
+    /// A device of a daemon. It has no IPv6: the addresses that the kernel makes up come when they come.
+    fn device(&self, name: &str, kind: &str, address: &str) {
+        self.node.ip(&format!("link add {name} type {kind}\n"));
+        self.node.set_sysctl(&format!("ipv6.conf.{name}.disable_ipv6"), "1");
+        self.node.ip(&format!("addr add {address} dev {name}\nlink set {name} up\n"));
     }
 }
