@@ -59,10 +59,11 @@ pub fn builtin_kinds() -> Vec<&'static str> {
     plugins().iter().map(|plugin| plugin.kind()).collect()
 }
 
-/// The names that `catena install` gives to this binary: not Multus's, which may be at work on the node. Who wants Catena in
-/// its place puts it there.
+/// The names that `catena install` gives to this binary: not Multus's, which may be at work on the node (who wants Catena in
+/// its place puts it there), and not dhcp's: the executable of that name is the daemon, too.
 pub fn installed_kinds() -> Vec<&'static str> {
-    builtin_kinds().into_iter().filter(|kind| *kind == meta::KIND || !is_meta(kind)).collect()
+    let is_installed = |kind: &&str| *kind == meta::KIND || (!is_meta(kind) && *kind != "dhcp");
+    builtin_kinds().into_iter().filter(is_installed).collect()
 }
 
 /// The built-in type of this name.

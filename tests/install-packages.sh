@@ -8,7 +8,7 @@ packages=("$@")
   # To build a static binary.
   gcc libc6-dev make
   # The kernel's own view, and traffic.
-  nftables iptables iproute2 iputils-ping conntrack radvd curl iperf3 strace procps util-linux binutils faketime
+  dnsmasq-base nftables iptables iproute2 iputils-ping conntrack radvd curl iperf3 strace procps util-linux binutils faketime
   # What filters on nodes.
   firewalld dbus-daemon
   # What reads units.

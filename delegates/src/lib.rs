@@ -31,6 +31,7 @@ pub static BUILTINS: &[&dyn Plugin<Node>] = &[
     &loopback::Loopback,
     &ipam::host_local::HostLocal,
     &ipam::static_::Static,
+    &ipam::dhcp::Dhcp,
     &bandwidth::Bandwidth,
     &portmap::Portmap,
     &firewall::Firewall,

@@ -1,0 +1,246 @@
+//! A stream to values.
+
+use std::{
+    collections::HashMap,
+    io::{self, ErrorKind, Read},
+};
+
+use super::Value;
+
+/// The longest message that is read: an answer of the DHCP daemon's has some hundred bytes.
+const LONGEST: u64 = 1 << 20;
+/// How deep a value may be.
+const DEEPEST: usize = 16;
+/// The most values in one message: some take no byte.
+const MOST: usize = 1 << 16;
+
+/// A type as the stream describes it.
+#[derive(Clone, Debug)]
+enum Wire {
+    List(i64),
+    /// How many there are is part of the type, and sent again.
+    Map(i64, i64),
+    Struct(Vec<(String, i64)>),
+    Opaque,
+}
+
+/// Reads one stream, and knows the types that it has described.
+pub struct Decoder<R> {
+    from: R,
+    types: HashMap<i64, Wire>,
+}
+
+fn wrong(why: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, format!("no gob: {why}"))
+}
+
+impl<R: Read> Decoder<R> {
+    /// Reads from here on.
+    pub fn new(from: R) -> Self {
+        Self { from, types: HashMap::new() }
+    }
+
+    /// The next value.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream (`UnexpectedEof` at its end), `InvalidData` for what Go does not write.
+    pub fn decode(&mut self) -> io::Result<Value> {
+        loop {
+            let body = self.message()?;
+            let mut body = Body { left: &body, budget: MOST };
+            let id = body.int()?;
+            if id < 0 {
+                let described = body.wire_type()?;
+                let own = id.checked_neg().ok_or_else(|| wrong("a type's id"))?;
+                if self.types.insert(own, described).is_some() {
+                    return Err(wrong("a type is described twice"));
+                }
+                continue;
+            }
+            let is_struct = matches!(self.types.get(&id), Some(Wire::Struct(_)));
+            if !is_struct && body.uint()? != 0 {
+                return Err(wrong("a value that stands alone begins with 0"));
+            }
+            return body.value(&self.types, id, 0);
+        }
+    }
+
+    fn message(&mut self) -> io::Result<Vec<u8>> {
+        let mut first = [0];
+        self.from.read_exact(&mut first)?;
+        let length = match first[0] {
+            small @ 0..128 => small.into(),
+            negated => {
+                let mut all = [0; 8];
+                let count = usize::from(negated.wrapping_neg());
+                let at = all.len().checked_sub(count).ok_or_else(|| wrong("a length"))?;
+                self.from.read_exact(&mut all[at..])?;
+                u64::from_be_bytes(all)
+            }
+        };
+        if length > LONGEST {
+            return Err(wrong(&format!("a message of {length} bytes")));
+        }
+        let mut body = Vec::new();
+        let read = self.from.by_ref().take(length).read_to_end(&mut body)?;
+        if read as u64 != length {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(body)
+    }
+}
+
+/// What is left of a message.
+struct Body<'a> {
+    left: &'a [u8],
+    /// How many values may still come.
+    budget: usize,
+}
+
+impl Body<'_> {
+    fn take(&mut self, count: usize) -> io::Result<&[u8]> {
+        let (taken, left) =
+            self.left.split_at_checked(count).ok_or_else(|| wrong("it is cut off"))?;
+        self.left = left;
+        Ok(taken)
+    }
+
+    fn uint(&mut self) -> io::Result<u64> {
+        match self.take(1)?[0] {
+            small @ 0..128 => Ok(small.into()),
+            negated => {
+                let mut all = [0; 8];
+                let count = usize::from(negated.wrapping_neg());
+                let at = all.len().checked_sub(count).ok_or_else(|| wrong("a number"))?;
+                all[at..].copy_from_slice(self.take(count)?);
+                Ok(u64::from_be_bytes(all))
+            }
+        }
+    }
+
+    fn int(&mut self) -> io::Result<i64> {
+        let number = self.uint()?;
+        let half = (number >> 1).cast_signed();
+        Ok(if number & 1 == 1 { !half } else { half })
+    }
+
+    fn count(&mut self) -> io::Result<usize> {
+        let count = usize::try_from(self.uint()?).map_err(|_| wrong("a count"))?;
+        if count > self.budget {
+            return Err(wrong("too many values"));
+        }
+        Ok(count)
+    }
+
+    fn bytes(&mut self) -> io::Result<Vec<u8>> {
+        let count = usize::try_from(self.uint()?).map_err(|_| wrong("a length"))?;
+        Ok(self.take(count)?.to_vec())
+    }
+
+    fn string(&mut self) -> io::Result<String> {
+        String::from_utf8(self.bytes()?).map_err(|_| wrong("a string that is no UTF-8"))
+    }
+
+    /// Calls `field` with the number of each field of a struct, from 0.
+    fn fields(
+        &mut self,
+        mut field: impl FnMut(&mut Self, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut next = 0_u64;
+        loop {
+            match self.uint()? {
+                0 => return Ok(()),
+                delta => {
+                    next = next.checked_add(delta).ok_or_else(|| wrong("a field"))?;
+                    field(self, next - 1)?;
+                }
+            }
+        }
+    }
+
+    /// A wireType: of its fields (array, slice, struct, map, and three of what encodes itself) one is there.
+    fn wire_type(&mut self) -> io::Result<Wire> {
+        let mut found = None;
+        self.fields(|body, kind| {
+            let (mut ids, mut members) = ([0; 2], Vec::new());
+            body.fields(|body, part| match (kind, part) {
+                // A CommonType: the name and the id again.
+                (_, 0) => body.fields(|body, part| match part {
+                    0 => body.bytes().map(drop),
+                    1 => body.int().map(drop),
+                    _ => Err(wrong("a type's name")),
+                }),
+                (0 | 1 | 3, 1) => body.int().map(|id| ids[0] = id),
+                (0 | 3, 2) => body.int().map(|id| ids[1] = id),
+                (2, 1) => {
+                    for _ in 0..body.count()? {
+                        let mut member = (String::new(), 0);
+                        body.fields(|body, part| match part {
+                            0 => body.string().map(|name| member.0 = name),
+                            1 => body.int().map(|id| member.1 = id),
+                            _ => Err(wrong("a field's type")),
+                        })?;
+                        members.push(member);
+                    }
+                    Ok(())
+                }
+                _ => Err(wrong("a type's description")),
+            })?;
+            found = Some(match kind {
+                0 | 1 => Wire::List(ids[0]),
+                2 => Wire::Struct(members),
+                3 => Wire::Map(ids[0], ids[1]),
+                4..=6 => Wire::Opaque,
+                _ => return Err(wrong("a kind of type")),
+            });
+            Ok(())
+        })?;
+        found.ok_or_else(|| wrong("a type without a description"))
+    }
+
+    fn value(&mut self, types: &HashMap<i64, Wire>, id: i64, depth: usize) -> io::Result<Value> {
+        if depth > DEEPEST || self.budget == 0 {
+            return Err(wrong("it is too deep, or too much"));
+        }
+        self.budget -= 1;
+        Ok(match id {
+            1 => Value::Bool(self.uint()? != 0),
+            2 => Value::Int(self.int()?),
+            // Floating-point numbers are sent as such.
+            3 | 4 => Value::Uint(self.uint()?),
+            5 => Value::Bytes(self.bytes()?),
+            6 => Value::String(self.string()?),
+            id => match types.get(&id).ok_or_else(|| wrong("a type that was not described"))? {
+                Wire::Opaque => Value::Opaque(self.bytes()?),
+                Wire::List(of) => {
+                    let count = self.count()?;
+                    Value::List(
+                        (0..count)
+                            .map(|_| self.value(types, *of, depth + 1))
+                            .collect::<Result<_, _>>()?,
+                    )
+                }
+                Wire::Map(key, of) => {
+                    let count = self.count()?;
+                    let pair = |body: &mut Self| {
+                        let key = body.value(types, *key, depth + 1)?;
+                        Ok::<_, io::Error>((key, body.value(types, *of, depth + 1)?))
+                    };
+                    Value::Map((0..count).map(|_| pair(self)).collect::<Result<_, _>>()?)
+                }
+                Wire::Struct(members) => {
+                    let mut all = Vec::new();
+                    self.fields(|body, number| {
+                        let member = usize::try_from(number).ok().and_then(|at| members.get(at));
+                        let (name, of) =
+                            member.ok_or_else(|| wrong("a field that its type has not"))?;
+                        all.push((name.clone(), body.value(types, *of, depth + 1)?));
+                        Ok(())
+                    })?;
+                    Value::Struct(all)
+                }
+            },
+        })
+    }
+}
