@@ -1,34 +1,34 @@
 //! The cluster as the daemon knows it: by its watches where they have what is asked for, else by the API.
 
-use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::{
     ResourceExt,
-    core::{ApiResource, PartialObjectMeta},
+    core::ApiResource,
     runtime::reflector::{ObjectRef, Store},
 };
 
 use chain::Result;
 
 use crate::kubernetes::{
-    client::{Api, DefinitionObject, definition_resource},
+    client::{
+        Api,
+        object::{self, AnyObject},
+    },
     cluster::{Cluster, Definition, Pod, PodEvent, PodId},
 };
-
-/// What the daemon keeps of a pod.
-pub type PodMeta = PartialObjectMeta<PodObject>;
 
 /// The cluster with what is watched of it.
 pub struct Cached {
     api: Api,
-    pods: Store<PodMeta>,
-    definitions: Store<DefinitionObject>,
-    resource: ApiResource,
+    pods: Store<AnyObject>,
+    definitions: Store<AnyObject>,
+    pod: ApiResource,
+    definition: ApiResource,
 }
 
 impl Cached {
     /// What the watches fill, and the API for the rest.
-    pub fn new(api: Api, pods: Store<PodMeta>, definitions: Store<DefinitionObject>) -> Self {
-        Self { api, pods, definitions, resource: definition_resource() }
+    pub fn new(api: Api, pods: Store<AnyObject>, definitions: Store<AnyObject>) -> Self {
+        Self { api, pods, definitions, pod: object::pods(), definition: object::definitions() }
     }
 
     /// The API itself.
@@ -44,7 +44,10 @@ impl Cached {
 
     /// A pod of this node, whatever its UID; `None` where the watch has none of this name.
     pub fn watched(&self, namespace: &str, name: &str) -> Option<Pod> {
-        let metadata = &self.pods.get(&ObjectRef::new(name).within(namespace))?.metadata;
+        let metadata = &self
+            .pods
+            .get(&ObjectRef::new_with(name, self.pod.clone()).within(namespace))?
+            .metadata;
         Some(Pod {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -65,11 +68,9 @@ impl Cluster for Cached {
     }
 
     fn definition(&self, namespace: &str, name: &str) -> Result<Option<Definition>> {
-        let key = ObjectRef::new_with(name, self.resource.clone()).within(namespace);
+        let key = ObjectRef::new_with(name, self.definition.clone()).within(namespace);
         match self.definitions.get(&key) {
-            Some(object) => {
-                Ok(Some(Definition::of(DefinitionObject::clone(&object), namespace, name)))
-            }
+            Some(object) => Ok(Some(Definition::of(AnyObject::clone(&object), namespace, name))),
             None => self.api.definition(namespace, name),
         }
     }

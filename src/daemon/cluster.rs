@@ -6,22 +6,19 @@ use chain::{Error, Result};
 use kube::{
     Api as ApiOf,
     runtime::{
-        reflector::store::{Writer, store},
+        reflector::store::Writer,
         watcher::{Config, watcher},
     },
 };
 use nix::unistd::gethostname;
 use tokio::{runtime::Handle, sync::mpsc::unbounded_channel, task::spawn_blocking};
 
-use super::{
-    Args,
-    cached::{Cached, PodMeta},
-    health::Health,
-    hotplug,
-    metrics::Metrics,
-    watch,
+use super::{Args, cached::Cached, health::Health, hotplug, metrics::Metrics, watch};
+use crate::kubernetes::client::{
+    Api,
+    object::{self, AnyObject},
+    source::Source,
 };
-use crate::kubernetes::client::{Api, DefinitionObject, definition_resource, source::Source};
 
 /// What is watched.
 pub const WATCHES: [&str; 2] = ["pods", "network-attachment-definitions"];
@@ -66,31 +63,31 @@ impl Found {
 
     /// Watches it from here on.
     pub fn watch(self, metrics: &Arc<Metrics>, health: &Arc<Health>) -> Arc<Cached> {
-        let resource = definition_resource();
-        let (pods, pod_writer) = store::<PodMeta>();
-        let definition_writer = Writer::<DefinitionObject>::new(resource.clone());
-        let definitions = definition_writer.as_reader();
-        let cluster = Arc::new(Cached::new(self.api, pods, definitions));
+        let (pod, definition) = (object::pods(), object::definitions());
+        let pods = Writer::<AnyObject>::new(pod.clone());
+        let definitions = Writer::<AnyObject>::new(definition.clone());
+        let cached = Cached::new(self.api, pods.as_reader(), definitions.as_reader());
+        let cluster = Arc::new(cached);
 
         // This node's, and no others.
         let config = Config::default().fields(&format!("spec.nodeName={}", self.node_name));
         let (own, seen, counted) = (cluster.clone(), health.clone(), metrics.clone());
         let (to, told) = unbounded_channel();
         tokio::spawn(async move {
-            let open = |client| watcher(ApiOf::<PodMeta>::all(client), config.clone());
+            let open = |client| watcher(ApiOf::<AnyObject>::all_with(client, &pod), config.clone());
             let watched = &seen.watches()[0];
             let tell = |event: &_| hotplug::tell(&to, event);
-            watch::follow(own.api(), open, pod_writer, watched, &counted, tell).await;
+            watch::follow(own.api(), open, pods, watched, &counted, tell).await;
         });
         tokio::spawn(hotplug::follow(cluster.clone(), told, metrics.clone()));
         let (own, seen, counted) = (cluster.clone(), health.clone(), metrics.clone());
         tokio::spawn(async move {
             let open = |client| {
-                let api = ApiOf::<DefinitionObject>::all_with(client, &resource);
+                let api = ApiOf::<AnyObject>::all_with(client, &definition);
                 watcher(api, Config::default())
             };
             let watched = &seen.watches()[1];
-            watch::follow(own.api(), open, definition_writer, watched, &counted, |_| ()).await;
+            watch::follow(own.api(), open, definitions, watched, &counted, |_| ()).await;
         });
         cluster
     }

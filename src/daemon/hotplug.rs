@@ -24,11 +24,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
-    cached::{Cached, PodMeta},
-    metrics::Metrics,
-};
-use crate::kubernetes::{cluster::Pod, selection::NETWORKS};
+use super::{cached::Cached, metrics::Metrics};
+use crate::kubernetes::{client::object::AnyObject, cluster::Pod, selection::NETWORKS};
 
 /// The pause before the first new try; each next one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -51,7 +48,7 @@ pub enum Told {
 }
 
 /// Tells of an event of the watch, once the store has it.
-pub fn tell(to: &UnboundedSender<Told>, event: &Event<PodMeta>) {
+pub fn tell(to: &UnboundedSender<Told>, event: &Event<AnyObject>) {
     let told = match event {
         Event::Apply(pod) | Event::Delete(pod) => {
             Told::One((pod.namespace().unwrap_or_default(), pod.name_any()))

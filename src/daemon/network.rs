@@ -30,11 +30,12 @@ use self::{
     addresses::Addresses,
     keeper::{Keeper, Source, State},
     masq_config::MasqConfig,
-    node::{Availability, NodeObject},
+    node::Availability,
     services::Shared,
 };
 use super::{Args, cached::Cached, health::Health, metrics::Metrics, watch};
 use crate::{
+    kubernetes::client::object::{self, AnyObject},
     net_conf::{NetConf, pod_network::Runtime},
     reach::{Peer, TunnelSettings, Ways},
 };
@@ -140,15 +141,15 @@ impl Network {
         metrics: Arc<Metrics>,
         health: &Arc<Health>,
     ) {
-        let resource = node::resource();
-        let writer = Writer::<NodeObject>::new(resource.clone());
+        let resource = object::nodes();
+        let writer = Writer::<AnyObject>::new(resource.clone());
         let nodes = writer.as_reader();
         let changed = Arc::new(Notify::new());
         let (seen, counted, notify) = (health.clone(), metrics.clone(), changed.clone());
         let watching = cluster.clone();
         tokio::spawn(async move {
             let open = |client| {
-                watcher(ApiOf::<NodeObject>::all_with(client, &resource), Config::default())
+                watcher(ApiOf::<AnyObject>::all_with(client, &resource), Config::default())
             };
             let Some(watched) = seen.watches().iter().find(|watched| watched.name() == WATCH)
             else {
@@ -172,7 +173,7 @@ impl Network {
 
     async fn keep_nodes(
         mut self,
-        nodes: Store<NodeObject>,
+        nodes: Store<AnyObject>,
         changed: Arc<Notify>,
         cluster: Arc<Cached>,
         metrics: Arc<Metrics>,
@@ -188,7 +189,7 @@ impl Network {
                 let all = nodes.state();
                 let peers = all.iter().map(|node| node::peer(node)).collect();
                 self.round(Some(peers), &metrics).await;
-                let is_own = |node: &&Arc<NodeObject>| {
+                let is_own = |node: &&Arc<AnyObject>| {
                     node.metadata.name.as_ref() == Some(&self.keeper.node_name)
                 };
                 let hindered = match &self.keeper.state {

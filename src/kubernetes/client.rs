@@ -13,6 +13,7 @@ mod background;
 mod calls;
 mod events;
 mod failure;
+pub mod object;
 mod pods;
 mod proxy;
 pub mod source;
@@ -24,9 +25,8 @@ use k8s_openapi::api::core::v1::Pod as PodObject;
 use kube::{
     Client,
     api::{Patch, PatchParams, Request},
-    core::{ApiResource, GroupVersionKind, NotUsed, Object, PartialObjectMeta, Resource},
+    core::Resource,
 };
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::runtime::Handle;
 
@@ -35,6 +35,7 @@ use self::{
     calls::Server,
     events::Events,
     failure::{Asked, Failure},
+    object::AnyObject,
     source::{SERVICE_ACCOUNT, Source},
 };
 use super::cluster::{Cluster, Definition, Pod, PodEvent, PodId};
@@ -63,23 +64,6 @@ enum Runtime {
     Given(Handle),
 }
 
-/// What is read of a NetworkAttachmentDefinition beside its metadata.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct DefinitionSpec {
-    /// A CNI configuration as text.
-    #[serde(default)]
-    pub config: Option<String>,
-}
-
-/// A NetworkAttachmentDefinition as the API has it; one without `spec` is one without a configuration.
-pub type DefinitionObject = Object<Option<DefinitionSpec>, NotUsed>;
-
-/// The resource `network-attachment-definitions`, which needs no discovery since the standard names it.
-pub fn definition_resource() -> ApiResource {
-    let kind = GroupVersionKind::gvk("k8s.cni.cncf.io", "v1", "NetworkAttachmentDefinition");
-    ApiResource::from_gvk_with_plural(&kind, "network-attachment-definitions")
-}
-
 /// The API that a configuration's `kubeconfig` names, else that of the pod that this process runs in; `None` where nothing
 /// points to any. Requests run on `runtime`, or on a thread of their own.
 ///
@@ -94,7 +78,7 @@ pub fn connect(kubeconfig: Option<&str>, runtime: Option<Handle>) -> Result<Opti
 
 impl Definition {
     /// The definition that an object of the API is. Its namespace and name are those that it was asked for by.
-    pub fn of(object: DefinitionObject, namespace: &str, name: &str) -> Self {
+    pub fn of(object: AnyObject, namespace: &str, name: &str) -> Self {
         let mut annotations = object.metadata.annotations.unwrap_or_default();
         Self {
             namespace: namespace.to_owned(),
@@ -165,12 +149,10 @@ impl Cluster for Api {
     }
 
     fn definition(&self, namespace: &str, name: &str) -> Result<Option<Definition>> {
-        let resource = &definition_resource();
+        let resource = &object::definitions();
         let asked = Asked::new("get", &resource.plural, &resource.group, namespace, name)?;
         let got = self.call(&asked, |client| async move {
-            kube::Api::<DefinitionObject>::namespaced_with(client, namespace, resource)
-                .get(name)
-                .await
+            kube::Api::<AnyObject>::namespaced_with(client, namespace, resource).get(name).await
         });
         match got {
             Ok(object) => Ok(Some(Definition::of(object, namespace, name))),
@@ -205,7 +187,7 @@ impl Cluster for Api {
         request.headers_mut().insert("accept", metadata.parse().expect("it is ASCII"));
         let patched = self.call(&asked, |client| {
             let request = request.clone();
-            async move { client.request::<PartialObjectMeta<PodObject>>(request).await }
+            async move { client.request::<AnyObject>(request).await }
         });
         match patched {
             Ok(_) => Ok(()),

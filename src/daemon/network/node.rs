@@ -3,16 +3,12 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::{
-    api::{ApiResource, Patch, PatchParams, Request},
-    core::{GroupVersionKind, Object},
-};
-use serde::{Deserialize, Serialize};
+use kube::api::{Patch, PatchParams, Request};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::super::cached::{Cached, PodMeta};
-use crate::reach::Peer;
+use super::super::cached::Cached;
+use crate::{kubernetes::client::object::AnyObject, reach::Peer};
 
 /// How long the API may take for a patch.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -20,51 +16,11 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The condition that keeps pods from a node until its network serves: cloud providers set it on new Nodes.
 const UNAVAILABLE: &str = "NetworkUnavailable";
 
-/// What is read of a Node beside its metadata.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Spec {
-    #[serde(default, rename = "podCIDR")]
-    pod_cidr: Option<String>,
-    #[serde(default, rename = "podCIDRs")]
-    pod_cidrs: Vec<String>,
-}
-
-/// The same of its status.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Status {
-    #[serde(default)]
-    addresses: Vec<NodeAddress>,
-    #[serde(default)]
-    conditions: Vec<Condition>,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct NodeAddress {
-    #[serde(rename = "type")]
-    kind: String,
-    address: String,
-}
-
-/// A Node, as the watch keeps it.
-pub type NodeObject = Object<Spec, Status>;
-
-/// What is watched.
-pub fn resource() -> ApiResource {
-    ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", "Node"))
-}
-
 /// What other nodes need to know of it.
-pub fn peer(node: &NodeObject) -> Peer {
-    let cidrs = match node.spec.pod_cidrs.as_slice() {
-        [] => node.spec.pod_cidr.as_slice(),
+pub fn peer(node: &AnyObject) -> Peer {
+    let spec = node.spec.as_ref();
+    let cidrs = match spec.map_or(&[][..], |spec| &spec.pod_cidrs) {
+        [] => spec.map_or(&[][..], |spec| spec.pod_cidr.as_slice()),
         all => all,
     };
     let addresses = node.status.iter().flat_map(|status| &status.addresses);
@@ -88,7 +44,7 @@ pub struct Availability {
 impl Availability {
     /// Has the Node's condition say what keeps its network from serving (`None`: it serves). Where nobody has set the condition
     /// there is nothing to clear.
-    pub async fn tell(&mut self, cluster: &Cached, node: &NodeObject, hindered: Option<&str>) {
+    pub async fn tell(&mut self, cluster: &Cached, node: &AnyObject, hindered: Option<&str>) {
         let conditions = node.status.iter().flat_map(|status| &status.conditions);
         let mut present = conditions.filter(|one| one.kind == UNAVAILABLE).map(|one| &one.status);
         let is_said = match (present.next().map(String::as_str), hindered) {
@@ -130,7 +86,7 @@ async fn patch(cluster: &Cached, name: &str, hindered: Option<&str>) -> Result<(
     // The answer would have the whole Node otherwise.
     let metadata = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
     request.headers_mut().insert("accept", metadata.parse().expect("it is ASCII"));
-    match timeout(LIMIT, cluster.api().client().request::<PodMeta>(request)).await {
+    match timeout(LIMIT, cluster.api().client().request::<AnyObject>(request)).await {
         Ok(done) => done.map(drop).map_err(|error| error.to_string()),
         Err(_) => Err("the API does not answer".into()),
     }
