@@ -24,7 +24,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kubernetes kills bench bench-nodes bench-pods lint build image install uninstall packages kubernetes nextest clean
+.PHONY: help demo test test-kubernetes kills bench bench-nodes bench-pods lint build image install uninstall packages kubernetes emulated nextest clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -32,7 +32,7 @@ help: ## List the targets
 demo: packages build ## Try the full chain in a throw-away namespace (needs root)
 	$(SUDO) $(BINARY) try $(CONFLIST)
 
-test: packages kubernetes nextest lint ## Everything that must hold: rustfmt, clippy, all tests, kills (needs root)
+test: packages kubernetes emulated nextest lint ## Everything that must hold: rustfmt, clippy, all tests, kills (needs root)
 	$(CARGO) nextest run --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
 	$(MAKE) kills
@@ -82,6 +82,9 @@ packages: ## Install what demo and test need from Debian's packages
 
 kubernetes: packages ## Build the API server and the kubelet that tests run, once on a machine
 	tests/kubernetes/prepare.sh
+
+emulated: packages ## Lay out the kernel of the machine that some tests emulate
+	tests/emulated/prepare.sh
 
 nextest: ## Install the test runner, if it isn't there
 	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-nextest

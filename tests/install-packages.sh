@@ -15,10 +15,12 @@ packages=("$@")
   systemd
   # Real runtimes, and the plugins to compare with.
   podman containerd crun containernetworking-plugins busybox-static
-  # The keys of a cluster.
-  openssl
+  # The keys of a cluster, and what its kube-proxy runs.
+  openssl ipset
   # What plugins made of shell read configurations with.
   jq
+  # A machine with another kernel.
+  qemu-system-x86
 )
 
 missing=()

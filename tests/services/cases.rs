@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use testnode::Netns;
 
-use crate::cluster::{Cluster, Web, assert_closed, fetch};
+use crate::cluster::{Cluster, Web, assert_refused, fetch};
 use crate::objects::Service;
 
 pub const WEB: Service<'_> =
@@ -46,18 +46,24 @@ fn outside_at(cluster: &Cluster<'_>) -> [IpAddr; 2] {
 /// Host ports that have the numbers of Services and NodePorts.
 pub const HOST_PORTS: [u16; 3] = [80, 8080, 30080];
 
-/// The host ports are the node's own, and nothing of a Service's; a port that is both is the Service's.
+/// The host ports are the node's own, and nothing of a Service's; one that is a NodePort, too, is that one's.
 pub fn assert_ports_apart(cluster: &Cluster<'_>, client: &Web<'_>, ports: &Web<'_>) {
+    assert_ports_beside(cluster, client, ports, "web");
+}
+
+/// The same where a port that is both is `both`'s.
+pub fn assert_ports_beside(cluster: &Cluster<'_>, client: &Web<'_>, ports: &Web<'_>, both: &str) {
     let Cluster { node, outside, .. } = cluster;
     let ports = ports.pod.name();
     for family in [0, 1] {
         let node_at = cluster.addresses()[family];
-        assert_closed(&client.pod, EMPTY.addresses()[family], 8080);
-        assert_closed(node, EMPTY.addresses()[family], 8080);
+        // At once, and not after some time.
+        assert_refused(&client.pod, EMPTY.addresses()[family], 8080);
+        assert_refused(node, EMPTY.addresses()[family], 8080);
         let from: [&Netns; 3] = [&client.pod, node, outside];
         for from in from {
             fetch(from, WEB.addresses()[family], 80, "web");
-            fetch(from, node_at, 30080, "web");
+            fetch(from, node_at, 30080, both);
             fetch(from, node_at, 80, ports);
             fetch(from, node_at, 8080, ports);
         }

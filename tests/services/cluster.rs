@@ -17,6 +17,9 @@ use crate::{CATENA, PATIENCE};
 pub const CLUSTER: &str = "10.1.0.0/16,fd10::/48";
 pub const PART: [&str; 2] = ["10.1.1.0/24", "fd10:0:0:1::/64"];
 
+/// The Services' addresses.
+pub const SERVICES: &str = "10.96.0.0/16,fd00:96::/108";
+
 /// The node's interface towards the pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pods {
@@ -82,6 +85,7 @@ impl<'n> Cluster<'n> {
         let args = ["--node-name", NODE, "--kubeconfig", &kubeconfig, "--pod-network"];
         let bin = links(self.node, CATENA, &PLUGINS).display().to_string();
         let args = args.into_iter().chain(["--bin-dir", &bin, "--conf-dir", &dir]);
+        let args = args.chain(["--service-cidr", SERVICES]);
         let run = self.node.cmd([CATENA, "daemon"]).args(args);
         let daemon = NodeDaemon::begin(self.node, run);
         let file = PathBuf::from(dir).join("10-catena.conflist");
@@ -155,4 +159,14 @@ pub fn fetch(from: &Netns, address: IpAddr, port: u16, expected: &str) -> IpAddr
 pub fn assert_closed(from: &Netns, address: IpAddr, port: u16) {
     let page = http_get(from, &url(address, port));
     assert!(page.is_err(), "{} got {page:?} at {address} port {port}", from.name());
+}
+
+/// A client is told that nobody serves.
+#[track_caller]
+pub fn assert_refused(from: &Netns, address: IpAddr, port: u16) {
+    let what = format!("{} is refused at {address} port {port}", from.name());
+    until(&what, PATIENCE, || {
+        let error = http_get(from, &url(address, port)).unwrap_err().to_string();
+        error.contains("exit status: 7").then_some(())
+    });
 }

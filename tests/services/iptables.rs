@@ -123,3 +123,38 @@ fn kube_proxy_comes_and_goes_and_takes_nothing_of_catenas() {
     assert_served(&cluster, &web, &client);
     assert_eq!(rules(), before);
 }
+
+/// Turns the pings of a pod into answers that nobody asked for, and counts those that come to another.
+const ANSWERS: &str = "table ip answers {
+    chain output {
+        type filter hook output priority 0
+        icmp type echo-request icmp type set echo-reply
+    }
+    chain input {
+        type filter hook input priority 0
+        icmp type echo-reply counter
+    }
+}
+";
+
+/// Or a late answer of a Service would come to its client under the pod's address, and end the connection.
+#[test]
+fn what_belongs_to_no_connection_is_left_to_kube_proxy_which_drops_it() {
+    let node = Node::new();
+    let api = ApiServer::start_beside_kube_proxy(&node, &[]);
+    let cluster = Cluster::join(&node, api.admin_kubeconfig());
+    let mut proxy = cluster.kube_proxy(MODE);
+    let (_daemon, network) = cluster.daemon(Pods::PointToPoint);
+    let [from, to] = ["from", "to"].map(|name| network.pod(name));
+    for pod in [&from, &to] {
+        pod.cmd(["nft", "-f", "-"]).stdin(ANSWERS).output().success();
+    }
+    let come = || {
+        let _ = from.try_run(["ping", "-c", "3", "-i", "0.2", "-W", "1", &to.v4().to_string()]);
+        !to.run(["nft", "list", "chain", "ip", "answers", "input"]).contains("packets 0")
+    };
+    assert!(!come());
+    proxy.kill();
+    cluster.clean_up_after_kube_proxy();
+    assert!(come());
+}

@@ -4,9 +4,11 @@
 mod cases;
 mod cluster;
 mod iptables;
+mod ipvs;
 #[allow(dead_code, reason = "other tests need more of it")]
 #[path = "../pod_routes/machines.rs"]
 mod machines;
+mod nftables;
 mod nodes;
 mod objects;
 
@@ -14,5 +16,5 @@ use std::time::Duration;
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 
-/// How long a test waits for what has to come.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// How long a test waits for what has to come. Where the machine is emulated a program may take a minute to start.
+const PATIENCE: Duration = Duration::from_secs(90);

@@ -27,6 +27,7 @@ const NFPROTO_IPV6: u8 = 10;
 const LOOPBACK_IFINDEX: u32 = 1;
 const RTN_LOCAL: u32 = 2;
 const IPS_DST_NAT: u32 = 1 << 5;
+const STATE_INVALID: u32 = 1;
 const STATE_ESTABLISHED: u32 = 1 << 1;
 const STATE_RELATED: u32 = 1 << 2;
 const RANGE_PROTO_RANDOM_FULLY: u32 = 1 << 4;
@@ -156,6 +157,7 @@ impl Builder<'_> {
             (Operand::Established, _) if !negated => {
                 self.any_bit(fields, STATE_ESTABLISHED | STATE_RELATED)?;
             }
+            (Operand::Invalid, _) if !negated => self.any_bit(fields, STATE_INVALID)?,
             _ => return Err("this comparison is not supported".into()),
         }
         Ok(())

@@ -391,6 +391,7 @@ impl Parser<'_> {
                     self.keyword("related")?;
                     Operand::Established
                 }
+                [Field::CtState] if self.next_is("invalid") => Operand::Invalid,
                 _ => return Err(self.error("what this can be compared with")),
             }
         };

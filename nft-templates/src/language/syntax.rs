@@ -144,6 +144,8 @@ pub(crate) enum Operand {
     Dnat,
     /// `established,related`, of `ct state`.
     Established,
+    /// `invalid`, of `ct state`.
+    Invalid,
 }
 
 /// `ip` or `ip6`

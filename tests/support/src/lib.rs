@@ -14,6 +14,7 @@
 //! * foreign plugins made of shell ([`Scripts`]), those of other CNI software among them ([`Others`]), and configurations
 //!   ([`conf`]),
 //! * a kubelet's word on the devices of pods ([`PodResources`]), and a device plugin for a real one ([`DevicePlugin`]),
+//! * a machine with another kernel, where a test is run again ([`emulated`]),
 //! * real container runtimes from Debian's packages ([`runtimes`]), and a real Kubernetes ([`kubernetes`]).
 //!
 //! Nothing outlives the test, however it ends: the namespaces go with the thread, processes are
@@ -26,6 +27,7 @@
 mod catena;
 pub mod conf;
 mod device_plugin;
+pub mod emulated;
 mod exec;
 mod killed;
 pub mod kubernetes;
