@@ -29,7 +29,7 @@ pub fn keep(dirs: &Dirs, cluster: &Cluster) -> Result<bool> {
 }
 
 /// Those on record; none where nobody has said any, or the record is damaged: it is written again.
-pub(crate) fn recorded(dirs: &Dirs) -> Cluster {
+pub fn recorded(dirs: &Dirs) -> Cluster {
     let path = dirs.state.join(FILE);
     match files::read(&path) {
         Ok(Found::Content(text)) => serde_json::from_slice(&text).unwrap_or_else(|error| {

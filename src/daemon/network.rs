@@ -16,6 +16,7 @@ use std::{
 };
 
 use chain::{Dirs, Result};
+use delegates::cluster;
 use ipnet::IpNet;
 use kube::{
     Api as ApiOf,
@@ -31,13 +32,14 @@ use self::{
     keeper::{Keeper, Source, State},
     masq_config::MasqConfig,
     node::Availability,
-    services::Shared,
+    services::{Shared, Told},
 };
 use super::{Args, cached::Cached, health::Health, metrics::Metrics, watch};
 use crate::{
     kubernetes::client::object::{self, AnyObject},
     net_conf::{NetConf, pod_network::Runtime},
     reach::{Peer, TunnelSettings, Ways},
+    wiring,
 };
 
 /// What is watched.
@@ -103,7 +105,16 @@ impl Network {
         let source = match (&network.subnet_env, network.ways()) {
             (Some(path), _) => Source::SubnetEnv(path.clone()),
             (None, Some(ways)) => Source::Nodes(ways),
-            (None, None) => return Ok(None),
+            (None, None) => {
+                let addresses = network.cluster_cidr.len() + network.service_cidr.len();
+                if addresses > 0 || network.masq_config.is_some() {
+                    tracing::warn!(
+                        "--cluster-cidr, --service-cidr and --masq-config have no effect without --pod-network, \
+                         --pod-routes or --subnet-env"
+                    );
+                }
+                return Ok(None);
+            }
         };
         let masq_config = network.masq_config.as_deref().map(MasqConfig::open).transpose()?;
         let told = Shared::default();
@@ -158,7 +169,11 @@ impl Network {
             let tell = |_: &_| notify.notify_one();
             watch::follow(watching.api(), open, writer, watched, &counted, tell).await;
         });
-        tokio::spawn(services::follow(cluster.clone(), self.told.clone(), changed.clone()));
+        // With what kube-proxy had given the node among them, until the API tells.
+        let services = wiring::dirs().map(|dirs| cluster::recorded(&dirs).services);
+        let recorded = Told { services: services.unwrap_or_default(), pods: Vec::new() };
+        let told = self.told.clone();
+        tokio::spawn(services::follow(cluster.clone(), recorded, told, changed.clone()));
         self.keeper.node_name = node_name;
         tokio::spawn(self.keep_nodes(nodes, changed, cluster.clone(), metrics));
     }
@@ -183,12 +198,20 @@ impl Network {
             return;
         }
         let mut availability = Availability::default();
+        let mut last = None;
+        let mut begun = Instant::now();
         loop {
-            let is_told = self.told.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-            if is_told {
-                let all = nodes.state();
-                let peers = all.iter().map(|node| node::peer(node)).collect();
-                self.round(Some(peers), &metrics).await;
+            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let all = nodes.state();
+            let mut peers: Vec<_> = all.iter().map(|node| node::peer(node)).collect();
+            peers.sort_by(|a, b| a.name.cmp(&b.name));
+            let now = told.map(|told| (peers, told));
+            // Kubelets write their Nodes every few minutes, and mostly nothing that matters here.
+            let is_due =
+                now != last || begun.elapsed() >= ROUND || self.keeper.addresses.are_outdated();
+            if let Some((peers, _)) = now.as_ref().filter(|_| is_due) {
+                begun = Instant::now();
+                self.round(Some(peers.clone()), &metrics).await;
                 let is_own = |node: &&Arc<AnyObject>| {
                     node.metadata.name.as_ref() == Some(&self.keeper.node_name)
                 };
@@ -200,13 +223,9 @@ impl Network {
                 if let (Some(own), Some(hindered)) = (all.iter().find(is_own), hindered) {
                     availability.tell(&cluster, own, hindered).await;
                 }
+                last = now;
             }
-            // In any case the tables are looked at.
-            let begun = Instant::now();
-            while timeout(FILE_ROUND, changed.notified()).await.is_err()
-                && begun.elapsed() < ROUND
-                && !self.keeper.addresses.are_outdated()
-            {}
+            let _ = timeout(FILE_ROUND, changed.notified()).await;
         }
     }
 

@@ -94,6 +94,21 @@ impl Wish {
             own.pod_cidrs.iter().map(|net| (*net, own.name.as_str())).collect();
         for peer in others {
             for net in peer.pod_cidrs.iter().map(IpNet::trunc) {
+                if net.prefix_len() == 0 {
+                    wish.problems.push(format!(
+                        "node {}: its podCIDR {net} is everything: give it a part of the pods' addresses",
+                        peer.name
+                    ));
+                    continue;
+                }
+                // A route to it would take the way to that node.
+                if let Some((ip, of)) = within(&net, peers) {
+                    wish.problems.push(format!(
+                        "node {}: its podCIDR {net} holds the address {ip} of node {of}: give it another",
+                        peer.name
+                    ));
+                    continue;
+                }
                 if let Some((_, by)) = taken.iter().find(|(other, _)| overlap(other, &net)) {
                     wish.problems.push(format!(
                         "node {}: its podCIDR {net} overlaps that of node {by}: give it another",
@@ -168,6 +183,12 @@ impl Peer {
         let v4 = self.addresses.iter().find(|ip| ip.is_ipv4());
         v4.or(self.addresses.first()).copied()
     }
+}
+
+/// A node's address in a network.
+fn within<'a>(net: &IpNet, peers: &'a [Peer]) -> Option<(IpAddr, &'a str)> {
+    let all = peers.iter().flat_map(|peer| peer.addresses.iter().map(|ip| (*ip, &*peer.name)));
+    all.filter(|(ip, _)| net.contains(ip)).min()
 }
 
 fn overlap(a: &IpNet, b: &IpNet) -> bool {

@@ -5,7 +5,12 @@ use std::net::IpAddr;
 use delegates::net::neigh::Neighbour;
 use ipnet::IpNet;
 
-use super::plan::{Hop, Peer, Ways, Wish};
+use testnode::Node;
+
+use super::{
+    Applied, TunnelSettings, apply,
+    plan::{Hop, Peer, Ways, Wish},
+};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -93,4 +98,39 @@ fn with_vxlan_near_nodes_are_reached_through_the_tunnel_too() {
     let near = peer("near", &["192.168.1.2"], &["10.1.2.0/24"]);
     let wish = wish_of(Ways::Vxlan, &own(), &[near]);
     assert_eq!(wish.routes[0].1, Hop::Tunnel { via: ip("10.1.2.0") });
+}
+
+#[test]
+fn a_second_round_changes_nothing() {
+    let node = Node::new();
+    node.ip("link add eth0 type bridge\nlink set eth0 up\naddr add 192.168.1.1/24 dev eth0\n\
+         addr add fd01::1/64 dev eth0 nodad\n");
+    let far = peer("far", &["192.168.2.2", "fd02::2"], &["10.1.2.0/24", "fd10:0:0:2::/64"]);
+    let near = peer("near", &["192.168.1.2", "fd01::2"], &["10.1.3.0/24", "fd10:0:0:3::/64"]);
+    let host = delegates::Node::new();
+    let net = host.host().unwrap();
+    let link_to = |ip| net.route().link_to(ip).ok().flatten();
+    let wish = Wish::of(Ways::Auto, &own(), &[own(), far, near], link_to);
+    assert_eq!(wish.routes.len(), 4, "{:?}", wish.problems);
+    let settings = TunnelSettings { id: 3239, port: 4789 };
+    assert_ne!(apply(&net, &wish, settings), Ok(Applied::default()));
+    assert_eq!(apply(&net, &wish, settings), Ok(Applied::default()));
+}
+
+#[test]
+fn a_part_of_the_addresses_that_holds_a_node_or_everything_is_refused() {
+    let peers = [
+        peer("all", &["192.168.1.8"], &["0.0.0.0/0", "::/0"]),
+        peer("link", &["192.168.1.9"], &["192.168.1.0/24"]),
+    ];
+    let wish = wish_of(Ways::Auto, &own(), &peers);
+    assert!(wish.routes.is_empty());
+    assert_eq!(
+        wish.problems,
+        [
+            "node all: its podCIDR 0.0.0.0/0 is everything: give it a part of the pods' addresses",
+            "node all: its podCIDR ::/0 is everything: give it a part of the pods' addresses",
+            "node link: its podCIDR 192.168.1.0/24 holds the address 192.168.1.1 of node own: give it another",
+        ]
+    );
 }

@@ -125,9 +125,8 @@ impl Neighbours<'_> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6, AddressFamily::Bridge] {
             let mut message = NeighbourMessage::default();
             message.header.family = family;
-            message.header.ifindex = dev;
-            if family != AddressFamily::Bridge {
-                message.attributes.push(NeighbourAttribute::IfIndex(dev));
+            if family == AddressFamily::Bridge {
+                message.header.ifindex = dev;
             }
             let answers =
                 self.0.dump(RouteNetlinkMessage::GetNeighbour(message)).map_err(|refusal| {

@@ -53,10 +53,13 @@ impl Addresses {
     ///
     /// Errors (5): the kernel does not list its addresses.
     pub fn of_nodes(&mut self, nodes: &[Peer], net: &Net) -> Result<(Cluster, Vec<String>)> {
-        let pods = nodes.iter().flat_map(|node| &node.pod_cidrs).map(IpNet::trunc).collect();
+        let pods = nodes.iter().flat_map(|node| &node.pod_cidrs).map(IpNet::trunc);
+        // Everything is nobody's part.
+        let pods = pods.filter(|net| net.prefix_len() > 0).collect();
         let (mut cluster, problems) = self.of_networks_in(pods, net)?;
         cluster.nodes =
             nodes.iter().flat_map(|node| &node.addresses).copied().map(IpNet::from).collect();
+        cluster.nodes.sort_unstable();
         Ok((cluster, problems))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use chain::{Error, Result};
+use chain::{Code, Error, Result};
 use delegates::{Node, cluster, firewall, net::Net};
 
 use super::{addresses::Addresses, subnet_env::SubnetEnv};
@@ -94,7 +94,11 @@ impl Keeper {
         let (cluster, mut problems) = self.addresses.of_nodes(peers, net)?;
         let link_to = |ip| net.route().link_to(ip).ok().flatten();
         let wish = Wish::of(ways, own, peers, link_to);
-        let applied = reach::apply(net, &wish, self.settings)?;
+        // What cannot be reached keeps the rest from nothing.
+        let applied = reach::apply(net, &wish, self.settings).unwrap_or_else(|error| {
+            problems.push(error.to_string());
+            reach::Applied::default()
+        });
         if applied != reach::Applied::default() {
             let reach::Applied { set, removed } = applied;
             tracing::info!(set, removed, routes = wish.routes.len(), "routes to other nodes' pods");
@@ -139,13 +143,16 @@ impl Keeper {
         let (Some(runtime), Some(network)) = (&self.runtime, network) else {
             return Ok(Vec::new());
         };
-        let hindered = firewall::keep_open(&dirs).err();
         write_conf(runtime, network)?;
-        self.state = match &hindered {
-            None => State::Serves,
-            Some(error) => State::Hindered(error.to_string()),
+        let error = firewall::keep_open(&dirs).err();
+        self.state = match &error {
+            // Somebody else was at work on the rules: that passes.
+            Some(error) if !matches!(error.code, Code::TryAgain | Code::Io) => {
+                State::Hindered(error.to_string())
+            }
+            _ => State::Serves,
         };
-        Ok(hindered.iter().map(ToString::to_string).collect())
+        Ok(error.iter().map(ToString::to_string).collect())
     }
 }
 

@@ -69,7 +69,7 @@ impl Availability {
 async fn patch(cluster: &Cached, name: &str, hindered: Option<&str>) -> Result<(), String> {
     let now = Timestamp::now().to_string();
     let (status, reason, message) = match hindered {
-        None => ("False", "CatenaServes", "Routes to all nodes and the pods' network are there."),
+        None => ("False", "CatenaServes", "The pods' network is there."),
         Some(text) => ("True", "ForwardDropped", text),
     };
     let patch = Patch::Strategic(json!({ "status": { "conditions": [{

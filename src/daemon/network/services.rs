@@ -18,6 +18,8 @@ use super::super::cached::Cached;
 
 /// How often the API is asked: what it tells hardly ever changes.
 const PERIOD: Duration = Duration::from_secs(60);
+/// The same where it did not tell.
+const SOON: Duration = Duration::from_secs(5);
 /// How long it may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -33,21 +35,28 @@ pub struct Told {
 /// What the API told last; `None` before it has been asked.
 pub type Shared = Arc<Mutex<Option<Told>>>;
 
-/// Asks again and again, from here on for ever; `changed` hears of what is new.
-pub async fn follow(cluster: Arc<Cached>, shared: Shared, changed: Arc<Notify>) {
+/// Asks again and again, from here on for ever; `changed` hears of what is new. Where nothing is told, what is on record from
+/// before goes on being so.
+pub async fn follow(cluster: Arc<Cached>, recorded: Told, shared: Shared, changed: Arc<Notify>) {
+    let mut said = Vec::new();
     loop {
-        let asked = timeout(LIMIT, ask(cluster.api().client())).await;
+        let mut wrong = Vec::new();
+        let asked = timeout(LIMIT, ask(cluster.api().client(), &mut wrong)).await;
         let told = asked.unwrap_or_else(|_| Err("the API does not answer".into()));
+        let (told, pause) = match told {
+            Ok(told) => (Some(told), PERIOD),
+            Err(error) => {
+                wrong.push(error);
+                (None, SOON)
+            }
+        };
+        for text in wrong.iter().filter(|text| !said.contains(*text)) {
+            tracing::warn!("the cluster's addresses: {text}");
+        }
+        said = wrong;
         let is_new = {
             let mut last = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = match told {
-                Ok(told) => told,
-                // What was known goes on being so.
-                Err(error) => {
-                    tracing::warn!("the cluster's addresses: {error}");
-                    last.clone().unwrap_or_default()
-                }
-            };
+            let now = told.or_else(|| last.clone()).unwrap_or_else(|| recorded.clone());
             let is_new = last.as_ref() != Some(&now);
             *last = Some(now);
             is_new
@@ -55,11 +64,12 @@ pub async fn follow(cluster: Arc<Cached>, shared: Shared, changed: Arc<Notify>) 
         if is_new {
             changed.notify_one();
         }
-        sleep(PERIOD).await;
+        sleep(pause).await;
     }
 }
 
-async fn ask(client: Client) -> Result<Told, String> {
+/// Asks once. What one place has wrong keeps nothing of another; it goes into `wrong`.
+async fn ask(client: Client, wrong: &mut Vec<String>) -> Result<Told, String> {
     let mut told = Told::default();
     // Kubernetes 1.33 and newer.
     if let Some(list) =
@@ -70,10 +80,13 @@ async fn ask(client: Client) -> Result<Told, String> {
     // Of clusters that kubeadm made.
     let folder = "/api/v1/namespaces/kube-system/configmaps";
     if let Some(conf) = get::<ConfigMap>(&client, folder, "kubeadm-config").await? {
-        let text = conf.data.get("ClusterConfiguration").map_or("", String::as_str);
-        let kubeadm = Kubeadm::of(text).map_err(|error| format!("kubeadm-config: {error}"))?;
-        told.services.extend(kubeadm.services);
-        told.pods.extend(kubeadm.pods);
+        match Kubeadm::of(conf.data.get("ClusterConfiguration").map_or("", String::as_str)) {
+            Ok(kubeadm) => {
+                told.services.extend(kubeadm.services);
+                told.pods.extend(kubeadm.pods);
+            }
+            Err(error) => wrong.push(format!("the ConfigMap kubeadm-config: {error}")),
+        }
     }
     for nets in [&mut told.services, &mut told.pods] {
         nets.sort_unstable();
