@@ -98,6 +98,11 @@ pub trait Node {
 
     /// Forgets what they have put off, since the chain has failed.
     fn discard(&mut self);
+
+    /// Whether one of them failed and could not undo all that it had done: then its DEL has to.
+    fn left_behind(&self) -> bool {
+        false
+    }
 }
 
 /// The built-in delegates, by type.

@@ -213,12 +213,13 @@ fn shape_by_ifb(
 ) -> Result<Link> {
     let host = undo.host()?;
     let name = crate::ifb(attachment);
-    add_ifb(&host, &name, ends.outside.mtu)?;
     let made = name.clone();
+    // Before: where the connection to the kernel is lost, nobody knows whether it was made.
     undo.push("the ifb", move |node| {
         node.host()?.link().del(&made)?;
         Ok(())
     });
+    add_ifb(&host, &name, ends.outside.mtu)?;
     let ifb = host.link().require(&name)?;
     host.tc().tbf_add(&ifb, tbf)?;
     host.tc().ingress_add(&ends.outside).map_err(|error| not_alone(error, &ends.outside))?;

@@ -34,6 +34,8 @@ pub struct Node {
     elements: Elements,
     conntrack: Vec<ConntrackFlush>,
     links: Vec<String>,
+    /// Whether a delegate could not undo all that it had done.
+    left_behind: bool,
 }
 
 /// A container's namespace, held open for the run, and a socket in it.
@@ -216,6 +218,11 @@ impl chain::Node for Node {
         self.elements = Elements::default();
         self.conntrack.clear();
         self.links.clear();
+        self.left_behind = false;
+    }
+
+    fn left_behind(&self) -> bool {
+        self.left_behind
     }
 }
 

@@ -132,7 +132,7 @@ impl<N: Node> Executor<'_, N> {
                 self.runner.try_add(delegate, request.attachment, result.as_ref(), node)
             });
             let added = added.map_err(|failure| {
-                if !failure.unclean {
+                if !failure.unclean && !node.left_behind() {
                     journal.record.delegates[index].state = State::Planned;
                 }
                 position(failure.error, index, confs.len())

@@ -60,8 +60,14 @@ impl Drop for Undo<'_, '_> {
             // A second panic while the first one unwinds would take the process down, and the other steps with it.
             match catch_unwind(AssertUnwindSafe(|| step(node))) {
                 Ok(Ok(())) => tracing::debug!(what, "undone"),
-                Ok(Err(error)) => tracing::warn!(what, %error, "cannot be undone"),
-                Err(_) => tracing::warn!(what, "panicked while being undone"),
+                Ok(Err(error)) => {
+                    self.node.left_behind = true;
+                    tracing::warn!(what, %error, "cannot be undone");
+                }
+                Err(_) => {
+                    self.node.left_behind = true;
+                    tracing::warn!(what, "panicked while being undone");
+                }
             }
         }
     }
