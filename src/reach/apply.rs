@@ -95,7 +95,8 @@ fn routes(
             if have.iter().any(|have| is_as(have, route)) {
                 continue;
             }
-            match net.route().keep(route, PROTOCOL) {
+            let replaces = have.iter().any(|have| have.dst == route.dst);
+            match net.route().keep(route, PROTOCOL, replaces) {
                 Ok(()) => applied.set += 1,
                 Err(error) => errors.push(error.into()),
             }

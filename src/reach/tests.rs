@@ -100,11 +100,19 @@ fn with_vxlan_near_nodes_are_reached_through_the_tunnel_too() {
     assert_eq!(wish.routes[0].1, Hop::Tunnel { via: ip("10.1.2.0") });
 }
 
-#[test]
-fn a_second_round_changes_nothing() {
+/// A node with the link that [`link_to`] knows.
+fn node() -> Node {
     let node = Node::new();
     node.ip("link add eth0 type bridge\nlink set eth0 up\naddr add 192.168.1.1/24 dev eth0\n\
          addr add fd01::1/64 dev eth0 nodad\n");
+    node
+}
+
+const SETTINGS: TunnelSettings = TunnelSettings { id: 3239, port: 4789 };
+
+#[test]
+fn a_second_round_changes_nothing() {
+    let _node = node();
     let far = peer("far", &["192.168.2.2", "fd02::2"], &["10.1.2.0/24", "fd10:0:0:2::/64"]);
     let near = peer("near", &["192.168.1.2", "fd01::2"], &["10.1.3.0/24", "fd10:0:0:3::/64"]);
     let host = delegates::Node::new();
@@ -112,9 +120,33 @@ fn a_second_round_changes_nothing() {
     let link_to = |ip| net.route().link_to(ip).ok().flatten();
     let wish = Wish::of(Ways::Auto, &own(), &[own(), far, near], link_to);
     assert_eq!(wish.routes.len(), 4, "{:?}", wish.problems);
-    let settings = TunnelSettings { id: 3239, port: 4789 };
-    assert_ne!(apply(&net, &wish, settings), Ok(Applied::default()));
-    assert_eq!(apply(&net, &wish, settings), Ok(Applied::default()));
+    assert_ne!(apply(&net, &wish, SETTINGS), Ok(Applied::default()));
+    assert_eq!(apply(&net, &wish, SETTINGS), Ok(Applied::default()));
+}
+
+#[test]
+fn a_route_of_anothers_stays_and_the_others_are_set() {
+    let node = node();
+    node.ip("route add 10.1.2.0/24 via 192.168.1.77\n");
+    let peers = [
+        own(),
+        peer("taken", &["192.168.1.2"], &["10.1.2.0/24"]),
+        peer("free", &["192.168.1.3"], &["10.1.3.0/24"]),
+    ];
+    let host = delegates::Node::new();
+    let net = host.host().unwrap();
+    let link_to = |ip| net.route().link_to(ip).ok().flatten();
+    let set =
+        |peers: &[Peer]| apply(&net, &Wish::of(Ways::HostGw, &own(), peers, link_to), SETTINGS);
+    let error = set(&peers).unwrap_err();
+    assert!(error.msg.contains("set route 10.1.2.0/24 via 192.168.1.2"), "{error}");
+    let routes = node.run(["ip", "route"]);
+    assert!(routes.contains("10.1.2.0/24 via 192.168.1.77"), "{routes}");
+    assert!(routes.contains("10.1.3.0/24 via 192.168.1.3"), "{routes}");
+    // One of its own changes its way.
+    let moved = [own(), peer("free", &["192.168.1.4"], &["10.1.3.0/24"])];
+    assert_eq!(set(&moved).unwrap().set, 1);
+    assert!(node.run(["ip", "route"]).contains("10.1.3.0/24 via 192.168.1.4"));
 }
 
 #[test]

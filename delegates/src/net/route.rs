@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
@@ -143,12 +143,14 @@ impl Routes<'_> {
             .collect())
     }
 
-    /// Sets a route that this routing daemon (`protocol`, as in rtnetlink(7)) keeps: there is no moment without one where the
-    /// destination had another.
-    pub fn keep(&self, route: &Route, protocol: u8) -> Result<()> {
+    /// Sets a route that this routing daemon (`protocol`, as in rtnetlink(7)) keeps. With `replaces` it takes the place of one
+    /// that the daemon has to the same destination, and there is no moment without; otherwise one that somebody else has there
+    /// is refused.
+    pub fn keep(&self, route: &Route, protocol: u8, replaces: bool) -> Result<()> {
         let message = route.message(protocol.into());
+        let how = if replaces { NLM_F_REPLACE } else { NLM_F_EXCL };
         self.0
-            .request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
+            .request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | how)
             .map(drop)
             .map_err(|refusal| refusal.on(format!("set route {route} in {}", self.0.place())))
     }
