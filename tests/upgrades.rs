@@ -1,27 +1,15 @@
 //! Another version is installed over one that is at work, and taken away from beside a daemon: nobody sees half of it.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::json;
 use testnode::conf::{bandwidth, bridge, conflist, port_and_rates, portmap};
-use testnode::{Attachment, Catena, Node, Plugins, Runtime, Shared, assert_same};
+use testnode::{Attachment, Catena, Node, Plugins, Runtime, Shared, assert_same, two_versions};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
-
-/// The binary, and another version of it: the same with more at its end.
-fn versions(node: &Node) -> [PathBuf; 2] {
-    let [one, other] = ["one", "other"].map(|name| node.fresh_path(name));
-    // The debugger's part would be copied each time.
-    node.run(["strip".as_ref(), "-o".as_ref(), one.as_os_str(), CATENA.as_ref()]);
-    fs::copy(&one, &other).unwrap();
-    fs::File::options().append(true).open(&other).unwrap().write_all(b"another version").unwrap();
-    [one, other]
-}
 
 fn install(node: &Node, binary: &Path, dir: &Path) {
     let dir = dir.to_str().unwrap();
@@ -41,7 +29,7 @@ fn install_slowly(node: &Node, binary: &Path, dir: &Path) {
 fn containers_come_and_go_while_versions_are_installed_over_each_other() {
     let node = Node::new();
     let bin = node.dir("bin");
-    let versions = versions(&node);
+    let versions = two_versions(&node, CATENA);
     install(&node, &versions[0], &bin);
     let mut chain = vec![bridge("cni0", &["10.1.0.0/24"]), portmap(), bandwidth()];
     chain.push(json!({ "type": "snat" }));

@@ -1,28 +1,17 @@
 //! The daemon ends, is killed and replaced by other versions, with the plugin beside it: pods go on and come as ever.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use nix::sys::signal::Signal;
-use testnode::{Node, until};
+use testnode::{Node, two_versions, until};
 
 use crate::beside::Runtime;
 use crate::machines::Wires;
 use crate::transfer::Transfer;
 use crate::{A, B, CATENA, PATIENCE};
-
-/// The binary, and another version of it: the same with more at its end.
-fn versions(node: &Node) -> [PathBuf; 2] {
-    let [one, other] = ["one", "other"].map(|name| node.fresh_path(name));
-    // The debugger's part would be copied each time.
-    node.run(["strip".as_ref(), "-o".as_ref(), one.as_os_str(), CATENA.as_ref()]);
-    fs::copy(&one, &other).unwrap();
-    fs::File::options().append(true).open(&other).unwrap().write_all(b"another version").unwrap();
-    [one, other]
-}
 
 #[test]
 fn restart_upgrade_and_roll_back_break_no_pod_and_keep_none_waiting() {
@@ -31,7 +20,7 @@ fn restart_upgrade_and_roll_back_break_no_pod_and_keep_none_waiting() {
     let (a, b) = (wires.machine("a", 1, 11), wires.machine("b", 2, 12));
     a.join(&A);
     b.join(&B);
-    let versions = versions(&node);
+    let versions = two_versions(&node, CATENA);
     let runtime = |machine| {
         let dir = node.fresh_path("folders");
         fs::create_dir_all(dir.join("net.d")).unwrap();

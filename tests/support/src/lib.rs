@@ -59,7 +59,7 @@ pub use network::{Network, Pod, url};
 pub use node::{Node, Restart};
 pub use node_daemon::NodeDaemon;
 pub use others::Others;
-pub use plugins::{Call, PLUGINS, PluginOutput, Plugins, links};
+pub use plugins::{Call, PLUGINS, PluginOutput, Plugins, links, two_versions};
 pub use pod_resources::{PodDevices, PodResources, Says};
 pub use runtime::{Attachment, PluginFailure, Runtime};
 pub use scripts::Scripts;

@@ -198,3 +198,16 @@ pub fn links(node: &Node, binary: impl AsRef<Path>, names: &[&str]) -> PathBuf {
     }
     dir
 }
+
+/// A binary, and another version of it: the same with more at its end.
+pub fn two_versions(node: &Node, binary: impl AsRef<Path>) -> [PathBuf; 2] {
+    let [one, other] = ["one", "other"].map(|name| node.fresh_path(name));
+    // The debugger's part would be copied each time.
+    node.run(["strip".as_ref(), "-o".as_ref(), one.as_os_str(), binary.as_ref().as_os_str()]);
+    let mut content = std::fs::read(&one).unwrap_or_else(|e| panic!("{}: {e}", one.display()));
+    content.extend(b"another version");
+    std::fs::copy(&one, &other)
+        .and_then(|_| std::fs::write(&other, content))
+        .unwrap_or_else(|e| panic!("{}: {e}", other.display()));
+    [one, other]
+}
