@@ -9,6 +9,8 @@ packages=("$@")
   gcc libc6-dev make
   # The kernel's own view, and traffic.
   dnsmasq-base nftables iptables iproute2 iputils-ping conntrack radvd curl iperf3 strace procps util-linux binutils faketime
+  # DHCP servers, beside dnsmasq.
+  kea-dhcp4-server kea-dhcp6-server isc-dhcp-server
   # What filters on nodes.
   firewalld dbus-daemon
   # What reads units.

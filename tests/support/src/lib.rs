@@ -13,6 +13,7 @@
 //!   [`Network`] with its [`Pod`]s,
 //! * foreign plugins made of shell ([`Scripts`]), those of other CNI software among them ([`Others`]), and configurations
 //!   ([`conf`]),
+//! * DHCP servers ([`dhcp`]),
 //! * a kubelet's word on the devices of pods ([`PodResources`]), and a device plugin for a real one ([`DevicePlugin`]),
 //! * a machine with another kernel, where a test is run again ([`emulated`]),
 //! * real container runtimes from Debian's packages ([`runtimes`]), and a real Kubernetes ([`kubernetes`]).
@@ -27,6 +28,7 @@
 mod catena;
 pub mod conf;
 mod device_plugin;
+pub mod dhcp;
 pub mod emulated;
 mod exec;
 mod killed;
