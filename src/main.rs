@@ -9,6 +9,7 @@ mod daemon;
 mod handover;
 mod kept_folder;
 mod kubernetes;
+mod living;
 mod logging;
 mod meta;
 mod multus_shim;

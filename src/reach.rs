@@ -8,12 +8,14 @@
 //! there before the daemon are found by their protocol number and kept, so that a restart is not noticed.
 
 mod apply;
+mod lock;
 mod plan;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    apply::{Applied, apply, mtu_of_pods},
+    apply::{Applied, apply, mtu_of_pods, remove},
+    lock::alone,
     plan::{Peer, Tunnel, TunnelSettings, Ways, Wish},
 };
 

@@ -219,6 +219,36 @@ fn as_long_as_attachments_live_it_is_refused() {
     assert_eq!(dir.entries(), before);
 }
 
+#[test]
+fn what_containers_of_another_installation_need_in_the_kernel_stays() {
+    let node = Node::new();
+    let dir = BinDir::new(&node);
+    dir.install();
+    node.ip("link add eth9 type bridge\nlink set eth9 up\naddr add 192.0.2.1/24 dev eth9\n\
+             route add 10.9.0.0/24 via 192.0.2.9 proto 202\n");
+    let state = node.dir("another");
+    let c1 = node.container("c1");
+    let another = Catena::new(&node, CATENA).env("CATENA_STATE_DIR", &state);
+    let mut masquerading = bridge("cni0", &["10.1.0.0/24"]);
+    masquerading["ipMasq"] = json!(true);
+    let list = conflist("web", &[masquerading]);
+    another.add(&list, &c1);
+    let kernel = || {
+        let routes = node.run(["ip", "route", "show", "proto", "202"]);
+        (node.run(["nft", "list", "ruleset"]), routes)
+    };
+    let before = kernel();
+    assert!(before.0.contains("table inet catena") && before.1.contains("10.9.0.0/24"));
+    let said = dir.uninstall();
+    for part in ["web ", "/eth0", "/var/lib/catena", "nft delete table inet catena"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(kernel(), before);
+    another.del(&list, &c1);
+    assert_eq!(dir.uninstall(), "");
+    assert_eq!(kernel(), (String::new(), String::new()));
+}
+
 /// Kills `verb` at each of its deeds, after `prepare`, and runs `then`. All plugins of `always` answer after the kill, and
 /// whoever else has a name does; in the end the names are those of `finished`. Returns how many kills that were.
 fn killed_at_every_deed(

@@ -28,6 +28,15 @@ pub fn keep(dirs: &Dirs, cluster: &Cluster) -> Result<bool> {
     Elements::keep_cluster(dirs, cluster)
 }
 
+/// Takes them off the record.
+///
+/// Errors (5): the record cannot be removed.
+pub fn forget(dirs: &Dirs) -> Result<()> {
+    let path = dirs.state.join(FILE);
+    files::remove_file(&files::draft(&path))?;
+    files::remove_file(&path)
+}
+
 /// Those on record; none where nobody has said any, or the record is damaged: it is written again.
 pub fn recorded(dirs: &Dirs) -> Cluster {
     let path = dirs.state.join(FILE);

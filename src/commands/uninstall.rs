@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use chain::{Code, Error, Records, Result};
+use chain::{Code, Dirs, Error, Result};
 use clap::Args;
+use delegates::{Elements, Node, cluster, firewall};
 
 use super::bin_dir::{BINARY, BinDir, Holder};
-use crate::{kubernetes::conf, net_conf, wiring};
+use crate::{kubernetes::conf, living::living, net_conf, reach, wiring};
 
 /// How many attachments an error names.
 const NAMED: usize = 5;
@@ -29,29 +30,44 @@ pub struct UninstallArgs {
 /// gone, and nobody writes it meanwhile. The
 /// names that others had before go back to them, each by one rename, and answer at any time; then the
 /// other names go, and the binary last. What others have put under a name since is left alone. Where no container needs it
-/// any more, the node's firewall loses what the plugin firewall put into it.
+/// any more, the node then loses what Catena has put into its kernel; a daemon that runs on puts nothing of it back.
 ///
 /// Errors (11): attachments live that Catena made: what takes its place cannot undo all of them.
 pub fn run(args: &UninstallArgs) -> Result<()> {
-    let living = living()?;
+    let dirs = wiring::dirs()?;
+    let living = living(&dirs)?;
     if !args.force {
-        require_none(&living)?;
+        require_none(&living, &dirs)?;
     }
+    let _no_round = match reach::alone(&dirs) {
+        Err(error) if error.code == Code::TryAgain => return Err(error),
+        // Who may not lock may not change the node's network either.
+        alone => alone.ok(),
+    };
     let _nobody_writes = net_conf::remove(&args.conf_dir)?;
-    if !args.bin_dir.is_dir() {
-        return Ok(());
+    if args.bin_dir.is_dir() {
+        clear(&BinDir::lock(&args.bin_dir)?)?;
     }
-    let dir = BinDir::lock(&args.bin_dir)?;
+    if living.is_empty()
+        && let Err(error) = leave_node(&dirs)
+    {
+        tracing::warn!("something of Catena's stays in the node's kernel: {error}");
+    }
+    Ok(())
+}
+
+/// Gives the directory back as it was.
+fn clear(dir: &BinDir) -> Result<()> {
     let (binary, kept): (Vec<_>, Vec<_>) = dir.kept()?.into_iter().partition(|name| name == BINARY);
     for name in kept {
-        put_back(&dir, &name)?;
+        put_back(dir, &name)?;
     }
     for name in dir.links()? {
         dir.remove(&name)?;
     }
     // The last of all: until here links led to it.
     if !binary.is_empty() {
-        put_back(&dir, BINARY)?;
+        put_back(dir, BINARY)?;
     } else {
         match dir.holder(BINARY)? {
             Holder::Catena => dir.remove(BINARY)?,
@@ -61,13 +77,37 @@ pub fn run(args: &UninstallArgs) -> Result<()> {
             Holder::Nobody => {}
         }
     }
-    dir.tidy()?;
-    if living.is_empty()
-        && let Err(error) = wiring::dirs().and_then(|dirs| delegates::firewall::withdraw(&dirs))
-    {
-        tracing::warn!(%error, "a rule for containers stays in the node's firewall");
+    dir.tidy()
+}
+
+/// Takes the tables, the rules in chains of others, the routes to other nodes' pods and the tunnel out of the node's kernel, and
+/// the cluster's addresses off the record. All of it stays where containers of another installation have elements in the tables.
+///
+/// Goes on over errors, and returns them together.
+fn leave_node(dirs: &Dirs) -> Result<()> {
+    match Elements::take_tables_away(dirs) {
+        Ok(None) => {}
+        Ok(Some(owner)) => {
+            tracing::warn!(
+                "attachment {owner} has elements in the nf_tables table catena and no record in {}: it may be of another \
+                 installation, so tables, routes and the tunnel stay; if nobody needs them: nft delete table inet catena; \
+                 nft delete table bridge catena; ip route flush proto {protocol}; ip -6 route flush proto {protocol}; \
+                 ip link del {device}",
+                dirs.state.display(),
+                protocol = reach::PROTOCOL,
+                device = reach::DEVICE,
+            );
+            return Ok(());
+        }
+        Err(error) => return Err(error),
     }
-    Ok(())
+    let node = Node::with_dirs(dirs.clone());
+    let done = [
+        firewall::withdraw(dirs),
+        node.host().and_then(|net| reach::remove(&net)),
+        cluster::forget(dirs),
+    ];
+    Error::join(done.into_iter().filter_map(Result::err).collect()).map_or(Ok(()), Err)
 }
 
 /// Gives a name back to what is kept aside, unless somebody else has it by now.
@@ -87,33 +127,11 @@ fn put_back(dir: &BinDir, name: &str) -> Result<()> {
     dir.put_back(name)
 }
 
-/// The attachments that Catena made and that live.
-fn living() -> Result<BTreeSet<String>> {
-    let dirs = wiring::dirs()?;
-    let records = Records::open(&dirs);
-    let networks = records.networks()?;
-    if networks.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let boot = dirs.boot()?;
-    let mut living = BTreeSet::new();
-    for network in networks {
-        let records = records.list(&network)?.into_iter();
-        living.extend(
-            records
-                .filter(|record| record.namespace_lives(&boot))
-                .map(|record| format!("{network} {}/{}", record.container_id, record.ifname)),
-        );
-    }
-    Ok(living)
-}
-
 /// Refuses where containers are on networks by Catena.
-fn require_none(living: &BTreeSet<String>) -> Result<()> {
+fn require_none(living: &BTreeSet<String>, dirs: &Dirs) -> Result<()> {
     if living.is_empty() {
         return Ok(());
     }
-    let dirs = wiring::dirs()?;
     let named: Vec<_> = living.iter().take(NAMED).map(String::as_str).collect();
     let more = if living.len() > NAMED { ", …" } else { "" };
     Err(Error::new(

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::{NetConf, Outcome, conflist::MARK, folder::Folder, plugins};
+use crate::meta;
 
 /// The conflist's name. Other networks of a node may come before it; Catena's meta plugin takes it for its master.
 pub const FILE: &str = "10-catena.conflist";
@@ -25,6 +26,15 @@ pub struct Runtime {
     pub data_dir: Option<PathBuf>,
     /// The meta plugin's configuration, where that is to come before the pods' network.
     pub meta: Option<Arc<NetConf>>,
+}
+
+impl Runtime {
+    /// Refuses where Catena is not among the runtime's plugins: by others of the same names pods get no such network.
+    ///
+    /// Errors (11): it is not installed, or no longer.
+    pub fn require_catena(&self) -> Result<()> {
+        plugins::require(&self.bin_dir, &[meta::KIND])
+    }
 }
 
 /// What a node's pods get.
@@ -91,7 +101,7 @@ impl PodNetwork<'_> {
         let folder = Folder::make(&runtime.conf_dir, 0o755)?;
         folder.require_own(FILE, MARK)?;
         let mut kinds = plugins::of(&list);
-        kinds.push(LOOPBACK);
+        kinds.extend([LOOPBACK, meta::KIND]);
         plugins::require(&runtime.bin_dir, &kinds)?;
         if !folder.prepare(FILE, &text)? {
             return Ok(Outcome::Unchanged);

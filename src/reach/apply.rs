@@ -67,6 +67,14 @@ pub fn apply(net: &Net, wish: &Wish, settings: TunnelSettings) -> Result<Applied
     Error::join(errors).map_or(Ok(applied), Err)
 }
 
+/// Removes all routes that are kept, and the tunnel.
+///
+/// Goes on over errors, and returns them together.
+pub fn remove(net: &Net) -> Result<()> {
+    // Nothing of a tunnel is made.
+    apply(net, &Wish::default(), TunnelSettings { id: 0, port: 0 }).map(drop)
+}
+
 fn routes(
     net: &Net,
     wish: &Wish,

@@ -5,7 +5,7 @@ use testnode::{Node, until};
 use crate::{A, B, PATIENCE, assert_without_nat, machines::Wires};
 
 /// Drops what is forwarded, as Docker has it, and as a firewall of the node's own does.
-const DROP: &str = "for tool in iptables ip6tables; do $tool -P FORWARD DROP || exit; done; \
+pub const DROP: &str = "for tool in iptables ip6tables; do $tool -P FORWARD DROP || exit; done; \
                     nft 'table inet own { chain f { type filter hook forward priority 0; policy drop; }; }'";
 
 #[test]

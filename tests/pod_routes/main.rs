@@ -6,6 +6,7 @@ mod egress;
 mod filtered;
 mod flannel;
 mod led;
+mod left;
 mod machines;
 mod together;
 mod transfer;

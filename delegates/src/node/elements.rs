@@ -185,6 +185,17 @@ impl Elements {
         open(dirs)?.alone(work).map_err(into_error)?
     }
 
+    /// Takes the tables away with all that is in them, for a node that Catena leaves. They stay where an attachment that is not
+    /// on record has elements in them: it is returned.
+    pub fn take_tables_away(dirs: &Dirs) -> Result<Option<Owner>> {
+        let owners = recorded::owners(dirs)?;
+        let is_known = |owner: &Owner| owners.contains(owner);
+        match ruleset(dirs).and_then(|mut rules| rules.take_away(&is_known)) {
+            Err(nft_templates::Error::NoNfTables(_)) => Ok(None),
+            done => done.map_err(into_error),
+        }
+    }
+
     /// Takes it away from them.
     pub fn withdraw(dirs: &Dirs) -> Result<()> {
         match ruleset(dirs).and_then(|mut rules| rules.withdraw()) {

@@ -39,6 +39,16 @@ pub(super) fn living(dirs: &Dirs) -> Vec<Record> {
         .collect()
 }
 
+/// The owners of all attachments on record, whether they live or not.
+pub(super) fn owners(dirs: &Dirs) -> Result<Vec<Owner>> {
+    let records = Records::open(dirs);
+    let mut owners = Vec::new();
+    for network in records.networks()? {
+        owners.extend(records.list(&network)?.iter().map(owner_of));
+    }
+    Ok(owners)
+}
+
 /// The living attachment that an element's owner is, if it is one.
 pub(super) fn living_holder(dirs: &Dirs, owner: &Owner) -> Option<Record> {
     living(dirs).into_iter().find(|record| owner_of(record) == *owner)

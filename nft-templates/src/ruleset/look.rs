@@ -207,7 +207,7 @@ impl Ruleset {
     }
 }
 
-fn is_shared(entry: &Entry) -> bool {
+pub(super) fn is_shared(entry: &Entry) -> bool {
     stored::key(&entry.place).is_some_and(|key| key.is_shared())
 }
 

@@ -10,12 +10,14 @@ use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableM
 use super::{
     ATTEMPTS, Ruleset,
     commit::{Change, Plan, rejected},
+    look::is_shared,
     policies::uses,
-    state::{Found, get_chain},
+    state::{Found, get_chain, get_table},
 };
 use crate::{
     error::Error,
     netlink::{Outcome, Request},
+    owner::Owner,
     stored::{Entry, Family, Place, TABLE},
     templates::{self, Made},
     transaction::Committed,
@@ -57,6 +59,38 @@ impl Ruleset {
                     Outcome::Done => return Ok(change.committed),
                     Outcome::Stale => {}
                     Outcome::Failed(failed) => return Err(rejected(&change.requests, &failed)),
+                }
+            }
+            Err(Error::Busy { attempts: ATTEMPTS })
+        })
+    }
+
+    /// Takes the tables away with all that is in them, unless somebody has an element who is not known: he is returned then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::commit`], but for those of conflicts.
+    pub fn take_away(&mut self, is_known: &dyn Fn(&Owner) -> bool) -> Result<Option<Owner>, Error> {
+        self.locked(|ruleset| {
+            for _ in 0..ATTEMPTS {
+                let generation = ruleset.generation()?;
+                let mut requests = Vec::new();
+                for family in Family::OURS {
+                    let table = ruleset.connection.get(&[get_table(family)])?.pop();
+                    if !matches!(table, Some(Ok(_))) {
+                        continue;
+                    }
+                    let held = ruleset.all_entries(family)?.into_iter();
+                    let mut owners = held.filter(|one| !is_shared(one)).map(|one| one.owner);
+                    if let Some(owner) = owners.find(|owner| !is_known(owner)) {
+                        return Ok(Some(owner));
+                    }
+                    requests.push(delete_table(family));
+                }
+                match ruleset.connection.batch(Some(generation), &requests)? {
+                    Outcome::Done => return Ok(None),
+                    Outcome::Stale => {}
+                    Outcome::Failed(failed) => return Err(rejected(&requests, &failed)),
                 }
             }
             Err(Error::Busy { attempts: ATTEMPTS })
@@ -125,12 +159,7 @@ impl Ruleset {
         let entries = self.all_entries(family)?;
         // Of a table with other sets there are none.
         let cluster = self.cluster_ranges(family)?;
-        let attributes = vec![TableAttribute::Name(TABLE.into())];
-        change.requests.push(Request {
-            family,
-            flags: 0,
-            message: NfTablesMessage::DeleteTable(TableMessage { attributes }),
-        });
+        change.requests.push(delete_table(family));
         change.requests.extend(templates::install(family)?);
         change.committed.upgraded = true;
         if family == Family::Inet {
@@ -188,6 +217,11 @@ impl Ruleset {
         }
         Ok(damaged)
     }
+}
+
+fn delete_table(family: Family) -> Request {
+    let attributes = vec![TableAttribute::Name(TABLE.into())];
+    Request { family, flags: 0, message: NfTablesMessage::DeleteTable(TableMessage { attributes }) }
 }
 
 /// What is on record.

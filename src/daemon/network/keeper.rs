@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use chain::{Code, Error, Result};
+use chain::{Code, Dirs, Error, Result};
 use delegates::{Node, cluster, firewall, net::Net};
 
 use super::{addresses::Addresses, subnet_env::SubnetEnv};
 use crate::{
+    living::living,
     net_conf::{
         Outcome,
         pod_network::{PodNetwork, Runtime},
@@ -64,6 +65,9 @@ impl Keeper {
 
     fn apply(&mut self, peers: Option<&[Peer]>) -> Result<Vec<String>> {
         self.state = State::Begins;
+        let dirs = wiring::dirs()?;
+        let _alone = reach::alone(&dirs)?;
+        self.require_needed(&dirs)?;
         let node = Node::new();
         let net = node.host()?;
         match (&self.source, peers) {
@@ -81,6 +85,15 @@ impl Keeper {
             (Source::Nodes(ways), peers) => {
                 self.apply_nodes(*ways, peers.unwrap_or_default(), &net)
             }
+        }
+    }
+
+    /// Refuses to put anything back where Catena was uninstalled, and to put it there before Catena is installed. Containers that
+    /// are there all the same keep what they need.
+    fn require_needed(&self, dirs: &Dirs) -> Result<()> {
+        match self.runtime.as_ref().map_or(Ok(()), Runtime::require_catena) {
+            Err(error) if living(dirs).is_ok_and(|living| living.is_empty()) => Err(error),
+            _ => Ok(()),
         }
     }
 
