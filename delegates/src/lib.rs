@@ -4,6 +4,7 @@ pub mod bandwidth;
 pub mod bridge;
 mod chained;
 pub mod cluster;
+pub mod dhcp;
 pub mod firewall;
 mod interface;
 pub mod ipam;

@@ -7,6 +7,7 @@ use chain::{
     result::{Interface, IpConfig, Route as ResultRoute},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use nix::libc;
 
 use crate::{host_veth, net::route::Route};
 
@@ -61,10 +62,12 @@ pub(crate) fn addresses(result: &CniResult, position: usize) -> Result<Vec<&IpCo
     Ok(own)
 }
 
-/// A route of a result as it is asked of the kernel: its gateway defaults to the family's first.
+/// A route of a result as it is asked of the kernel: its gateway defaults to the family's first, unless its scope says that
+/// its destinations are on the link.
 pub(crate) fn wanted_route(route: &ResultRoute, index: u32, ips: &[&IpConfig]) -> Route {
     let same_family = |gateway: &IpAddr| gateway.is_ipv4() == route.dst.addr().is_ipv4();
-    let default = || ips.iter().filter_map(|ip| ip.gateway).find(same_family);
+    let on_link = route.scope.is_some_and(|scope| scope >= libc::RT_SCOPE_LINK);
+    let default = || ips.iter().filter(|_| !on_link).filter_map(|ip| ip.gateway).find(same_family);
     Route {
         via: route.gw.or_else(default),
         scope: route.scope,
@@ -152,6 +155,8 @@ mod tests {
         assert_eq!(via("::/0", None).as_deref(), Some("fd00::1"));
         assert_eq!(via("10.9.0.0/16", Some("10.1.0.9")).as_deref(), Some("10.1.0.9"));
         assert_eq!(wanted_route(&route("10.9.0.0/16", None), 7, &[]).via, None);
+        let on_link = ResultRoute { scope: Some(253), ..route("10.9.0.0/16", None) };
+        assert_eq!(wanted_route(&on_link, 7, &ips).via, None);
     }
 
     #[test]

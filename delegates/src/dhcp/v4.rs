@@ -1,0 +1,105 @@
+//! DHCP for IPv4 (RFC 2131).
+
+mod answer;
+mod machine;
+mod message;
+
+use std::{io, net::Ipv4Addr, time::Duration};
+
+use tokio::time::{Instant, sleep_until};
+
+pub use answer::MAX_MESSAGE;
+pub use machine::{Machine, Step};
+pub use message::Outgoing;
+
+use super::{Client, Failure, Lease, Link, Timing};
+
+/// Who is asked to extend a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Its server alone (RENEWING, from T1 on).
+    Server,
+    /// Any server (REBINDING, from T2 on).
+    All,
+}
+
+/// Gets a lease; with luck that of the address that was wanted.
+pub async fn acquire(
+    link: &Link,
+    client: &Client,
+    timing: Timing,
+    wanted: Option<Ipv4Addr>,
+) -> Result<Lease, Failure> {
+    run(link, Machine::acquire(client, timing, wanted, random())).await
+}
+
+/// Asks whether a lease from before a restart still holds (INIT-REBOOT), within the time for one answer.
+///
+/// Where no server answers ([`Failure::Silence`]) it may be used until it ends. One that is refused may not.
+pub async fn confirm(
+    link: &Link,
+    client: &Client,
+    lease: &Lease,
+    timing: Timing,
+) -> Result<Lease, Failure> {
+    run(link, Machine::confirm(client, lease, timing, random())).await
+}
+
+/// Asks for more time on a lease, until the deadline: T2 where its server is asked, the end of the lease where all are.
+///
+/// The lease that comes back may differ in everything but the client, its address included.
+pub async fn extend(
+    link: &Link,
+    client: &Client,
+    lease: &Lease,
+    to: To,
+    deadline: Instant,
+) -> Result<Lease, Failure> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    run(link, Machine::extend(client, lease, to, left, random())).await
+}
+
+/// Gives a lease back. Nobody answers that.
+///
+/// The link may be any from which frames reach the server: once the container's namespace is gone, the bridge that the
+/// container was on.
+pub async fn release(link: &Link, client: &Client, lease: &Lease) -> io::Result<()> {
+    let mut random = random();
+    send(link, &message::release(client, lease, random())).await
+}
+
+async fn send(link: &Link, message: &Outgoing) -> io::Result<()> {
+    link.send(&message.payload, message.from, message.to, message.mac).await
+}
+
+async fn run(link: &Link, mut machine: Machine<'_>) -> Result<Lease, Failure> {
+    let begun = Instant::now();
+    let mut step = machine.woken(Duration::ZERO);
+    loop {
+        let until = match step {
+            Step::Send(message, until) => {
+                send(link, &message).await?;
+                until
+            }
+            Step::Wait(until) => until,
+            Step::Done(lease) => return Ok(lease),
+            Step::Failed(failure) => return Err(failure),
+        };
+        step = tokio::select! {
+            // A flood of packets must not keep the time from passing.
+            biased;
+            () = sleep_until(begun + until) => machine.woken(begun.elapsed().max(until)),
+            received = link.receive() => {
+                let received = received?;
+                machine.received(&received.payload, received.from, begun.elapsed())
+            }
+        };
+    }
+}
+
+/// Random numbers for transaction ids and waits.
+fn random() -> Box<dyn FnMut() -> u32 + Send> {
+    // The kernel has them from the first moment of a boot on (getrandom(2)): a failure is no case to be prepared for, and a
+    // number that can be guessed is no worse than the one of a client of old.
+    Box::new(|| getrandom::u32().unwrap_or_else(|_| std::process::id()))
+}
