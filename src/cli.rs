@@ -1,9 +1,12 @@
 //! The tool's command line.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{env, ffi::OsStr, io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use chain::{Error, Result, Version};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+    builder::Resettable,
+};
 
 use crate::{commands, daemon, logging, output};
 
@@ -130,7 +133,8 @@ impl Format {
 
 /// Runs the command line.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let command = without_empty(Cli::command());
+    let cli = Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit());
     logging::init(match &cli.command {
         _ if cli.verbose => "debug",
         Verb::Daemon(_) => "info",
@@ -151,6 +155,19 @@ pub fn run() -> ExitCode {
         Verb::Repair(args) => return exit(commands::repair::run(&args)),
     };
     exit(done.map(|()| ExitCode::SUCCESS))
+}
+
+/// The same, and variables that are empty count as not set: a ConfigMap or a unit's file cannot leave one out.
+fn without_empty(command: Command) -> Command {
+    let is_empty = |name: &OsStr| {
+        env::var_os(name)
+            .is_some_and(|value| value.to_str().is_some_and(|value| value.trim().is_empty()))
+    };
+    let command = command.mut_args(|arg| match arg.get_env().is_some_and(is_empty) {
+        true => arg.env(Resettable::Reset),
+        false => arg,
+    });
+    command.mut_subcommands(without_empty)
 }
 
 fn exit(outcome: Result<ExitCode>) -> ExitCode {

@@ -7,6 +7,7 @@ mod masq_config;
 mod node;
 mod services;
 mod subnet_env;
+mod yaml;
 
 use std::{
     collections::BTreeSet,
@@ -15,9 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chain::{Dirs, Result};
+use chain::{Dirs, Error, Result};
+use clap::builder::BoolishValueParser;
 use delegates::cluster;
-use ipnet::IpNet;
+use ipnet::{AddrParseError, IpNet};
 use kube::{
     Api as ApiOf,
     runtime::{
@@ -58,17 +60,16 @@ pub struct NetworkArgs {
     #[arg(long, env = "CATENA_POD_ROUTES", value_enum, value_name = "WAYS", num_args = 0..=1, default_missing_value = "auto")]
     pub pod_routes: Option<Ways>,
     /// Give the node's pods their network, from its podCIDRs: write the runtime's configuration for it. Implies --pod-routes.
-    #[arg(long, env = "CATENA_POD_NETWORK")]
+    #[arg(long, env = "CATENA_POD_NETWORK", value_parser = BoolishValueParser::new())]
     pub pod_network: bool,
     /// Give the node's pods the network that flannel's file says, in place of its Node: flannel keeps the routes.
-    #[arg(long, env = "CATENA_SUBNET_ENV", value_name = "FILE", num_args = 0..=1, default_missing_value = "/run/flannel/subnet.env",
-        conflicts_with_all = ["pod_routes", "pod_network"])]
+    #[arg(long, env = "CATENA_SUBNET_ENV", value_name = "FILE", num_args = 0..=1, default_missing_value = "/run/flannel/subnet.env")]
     pub subnet_env: Option<PathBuf>,
     /// What pods reach under their own address besides the cluster's pods and Services, separated by commas.
-    #[arg(long, env = "CATENA_CLUSTER_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(long, env = "CATENA_CLUSTER_CIDR", value_delimiter = ',', value_parser = cidr, value_name = "CIDR")]
     pub cluster_cidr: Vec<IpNet>,
     /// The addresses of the cluster's Services, separated by commas, besides those that its API tells.
-    #[arg(long, env = "CATENA_SERVICE_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(long, env = "CATENA_SERVICE_CIDR", value_delimiter = ',', value_parser = cidr, value_name = "CIDR")]
     pub service_cidr: Vec<IpNet>,
     /// A file of ip-masq-agent's, in YAML or JSON, with more that pods reach under their own address (nonMasqueradeCIDRs).
     /// It is looked at again and again.
@@ -80,6 +81,11 @@ pub struct NetworkArgs {
     /// The tunnel's UDP port, the same on all nodes.
     #[arg(long, default_value_t = 4789, value_parser = clap::value_parser!(u16).range(1..), value_name = "PORT")]
     pub vxlan_port: u16,
+}
+
+/// One of a list that people write with spaces, too.
+fn cidr(text: &str) -> std::result::Result<IpNet, AddrParseError> {
+    text.trim().parse()
 }
 
 impl NetworkArgs {
@@ -99,11 +105,18 @@ impl Network {
     /// What the command line asks for, if it does; what is read on for good is opened. `meta`: the configuration that the meta
     /// plugin is called by.
     ///
-    /// Errors (5): the folder of --masq-config is not there.
+    /// Errors: 5 where the folder of --masq-config is not there; 7 where it asks for two networks.
     pub fn open(args: &Args, meta: Option<&Arc<NetConf>>) -> Result<Option<Self>> {
         let network = &args.network;
         let source = match (&network.subnet_env, network.ways()) {
-            (Some(path), _) => Source::SubnetEnv(path.clone()),
+            (Some(path), Some(_)) => {
+                return Err(Error::config(format!(
+                    "--subnet-env {} (CATENA_SUBNET_ENV) stands in for the Nodes that --pod-network (CATENA_POD_NETWORK) and \
+                     --pod-routes (CATENA_POD_ROUTES) go by: leave one of them out",
+                    path.display()
+                )));
+            }
+            (Some(path), None) => Source::SubnetEnv(path.clone()),
             (None, Some(ways)) => Source::Nodes(ways),
             (None, None) => {
                 let addresses = network.cluster_cidr.len() + network.service_cidr.len();

@@ -1,7 +1,7 @@
 //! A service account as pods have it, and the kubeconfig that is made of it.
 
 use std::{
-    env, fs,
+    env,
     net::Ipv6Addr,
     path::{Path, PathBuf},
 };
@@ -92,7 +92,9 @@ current-context: catena
     }
 
     fn read(&self, name: &str) -> Result<String> {
-        let text = fs::read_to_string(self.path().join(name))
+        let text = self
+            .folder
+            .read(name.as_ref())
             .map_err(failed("read", &Path::new("the service account's folder").join(name)))?;
         match text.trim().is_empty() {
             true => Err(Error::io(format!("the service account's {name} is empty"))),

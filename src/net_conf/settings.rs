@@ -1,9 +1,6 @@
 //! Keys that an administrator gives the plugin.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use chain::{Code, Error, Result};
 use serde_json::{Map, Value};
@@ -43,8 +40,8 @@ impl Settings {
     pub fn read(&self) -> Result<Map<String, Value>> {
         let Some((folder, file)) = &self.0 else { return Ok(Map::new()) };
         let name = file.file_name().unwrap_or_default();
-        let text = fs::read(folder.path().join(name)).map_err(failed("read", file))?;
-        let settings: Map<String, Value> = serde_json::from_slice(&text)
+        let text = folder.read(name).map_err(failed("read", file))?;
+        let settings: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|error| Error::new(Code::Decode, format!("{}: {error}", file.display())))?;
         let is_one = |key: &&str| conf::KEYS.contains(key) && !NOT_HERE.contains(key);
         match settings.keys().map(String::as_str).find(|key| !is_one(key)) {

@@ -5,6 +5,7 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    path::Path,
     sync::Arc,
     thread,
     time::Duration,
@@ -108,14 +109,16 @@ fn watched(conf: &NetConf) -> nix::Result<Inotify> {
         | AddWatchFlags::IN_CREATE
         | AddWatchFlags::IN_DELETE
         | AddWatchFlags::IN_MOVE;
+    // What is not there now is looked at again soon: nothing can be written without it.
+    let add = |folder: &Path| match changes.add_watch(folder, flags) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(()),
+        added => added.map(drop),
+    };
     let read = [conf.account.as_ref().map(|account| account.path()), conf.settings.path()];
     for folder in read.into_iter().flatten() {
-        changes.add_watch(&folder, flags)?;
+        add(&folder)?;
     }
-    match changes.add_watch(&conf.conf_dir, flags) {
-        // It is made by the first that writes into it.
-        Err(Errno::ENOENT) => {}
-        added => _ = added?,
-    }
+    // It is made by the first that writes into it.
+    add(&conf.conf_dir)?;
     Ok(changes)
 }

@@ -61,6 +61,18 @@ fn what_is_not_masqueraded_follows_the_configuration_while_pods_run() {
         daemon.log().contains("what it said before goes on being so").then_some(())
     });
     assert_eq!(seen(&pod, &outside), own);
+    // Nor does a pipe in its place, and no round waits for it.
+    let fifo = file.with_extension("fifo");
+    node.run(["mkfifo", fifo.to_str().unwrap()]);
+    std::fs::rename(&fifo, &file).unwrap();
+    until("the log names what is no file", PATIENCE, || {
+        daemon.log().contains("config: it is no regular file; what it said").then_some(())
+    });
+    assert_eq!(seen(&pod, &outside), own);
+    // A folder that is made anew.
+    let folder = file.parent().unwrap();
+    std::fs::rename(folder, folder.with_extension("old")).unwrap();
+    std::fs::create_dir(folder).unwrap();
     put(&file, "nonMasqueradeCIDRs: [192.0.2.0/24]\n");
     await_seen(&pod, &outside, &[own[0].clone(), of_node[1].clone()]);
     std::fs::remove_file(&file).unwrap();

@@ -11,6 +11,7 @@ mod machines;
 mod together;
 mod transfer;
 mod upgrade;
+mod variables;
 
 use std::time::Duration;
 

@@ -10,6 +10,7 @@ use chain::{Code, Error, Result};
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::yaml;
 use crate::kept_folder::KeptFolder;
 
 /// What is not masqueraded unless the file says that it is.
@@ -30,16 +31,16 @@ pub struct Version {
     changed: (i64, i64),
 }
 
-/// The keys, in YAML or JSON.
+/// The keys, in YAML or JSON. One without a value, or null, is as good as none.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Keys {
     #[serde(rename = "nonMasqueradeCIDRs")]
-    non_masquerade: Vec<IpNet>,
+    non_masquerade: Option<Vec<IpNet>>,
     #[serde(rename = "masqLinkLocal")]
-    link_local: bool,
+    link_local: Option<bool>,
     #[serde(rename = "masqLinkLocalIPv6")]
-    link_local_v6: bool,
+    link_local_v6: Option<bool>,
     /// The file is looked at in each round.
     #[serde(rename = "resyncInterval")]
     _interval: serde::de::IgnoredAny,
@@ -73,7 +74,7 @@ impl MasqConfig {
     /// Errors: 5 where it cannot be read, 6 where it is none.
     pub fn read(&self) -> Result<Vec<IpNet>> {
         let name = self.file.file_name().unwrap_or_default();
-        match fs::read_to_string(self.folder.path().join(name)) {
+        match self.folder.read(name) {
             Ok(text) => parse(&text).map_err(|error| {
                 Error::new(Code::Decode, format!("{}: {error}", self.file.display()))
             }),
@@ -86,11 +87,14 @@ impl MasqConfig {
 fn parse(text: &str) -> std::result::Result<Vec<IpNet>, String> {
     let keys = match text.trim().is_empty() {
         true => Keys::default(),
-        false => serde_saphyr::from_str(text).map_err(|error| error.to_string())?,
+        false => yaml::parse(text)?,
     };
-    let mut nets = keys.non_masquerade;
+    let mut nets = keys.non_masquerade.unwrap_or_default();
     for (net, masqueraded) in LINK_LOCAL.iter().zip([keys.link_local, keys.link_local_v6]) {
-        nets.extend((!masqueraded).then(|| net.parse::<IpNet>().expect("it is a network")));
+        nets.extend(
+            (!masqueraded.unwrap_or_default())
+                .then(|| net.parse::<IpNet>().expect("it is a network")),
+        );
     }
     Ok(nets)
 }
@@ -111,6 +115,25 @@ mod tests {
         let json = r#"{ "nonMasqueradeCIDRs": ["192.168.0.0/16"], "cidrLimit": 128 }"#;
         assert_eq!(texts(json).unwrap(), ["192.168.0.0/16", "169.254.0.0/16", "fe80::/10"]);
         assert_eq!(texts("").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn keys_without_a_value_say_nothing() {
+        let none =
+            "nonMasqueradeCIDRs:\nmasqLinkLocal: null\nmasqLinkLocalIPv6: ~\nresyncInterval:\n";
+        assert_eq!(texts(none).unwrap(), LINK_LOCAL);
+        assert_eq!(texts(r#"{ "nonMasqueradeCIDRs": null }"#).unwrap(), LINK_LOCAL);
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        let wrong =
+            ["nonMasqueradeCIDRs: [10.0.0.0/33]\n", "- 1\n- 2\n", "nonMasqueradeCIDRs: 5\nb: 1\n"];
+        for text in wrong {
+            let error = texts(text).unwrap_err();
+            assert!(error.contains("line 1"), "{error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
     }
 
     #[test]

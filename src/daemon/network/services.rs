@@ -14,7 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::super::cached::Cached;
+use super::{super::cached::Cached, yaml};
 
 /// How often the API is asked: what it tells hardly ever changes.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -163,8 +163,7 @@ impl Kubeadm {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let Configuration { networking } =
-            serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let Configuration { networking } = yaml::parse(text)?;
         let nets = |text: &str| -> Result<Vec<IpNet>, String> {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
             parts.map(|part| part.parse().map_err(|_| format!("{part:?} is no CIDR"))).collect()
