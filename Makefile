@@ -17,6 +17,9 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/$(HOST)/release/catena
 # Static, and at a fixed address as Go's plugins are, so that no page is relocated at the start of each process.
 RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static
+BENCH = $(dir $(BINARY))bench --catena $(BINARY)
+# Which of them, by the beginnings of their names (`make bench CASES=one`); all where none is named.
+CASES ?=
 SUDO := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env)
 ifneq ($(SUDO),)
 # Tests make namespaces: cargo builds as the user, and has each test binary run as root.
@@ -24,7 +27,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kubernetes kills bench bench-nodes bench-pods lint build image install uninstall packages kubernetes emulated nextest clean
+.PHONY: help demo test test-kubernetes kills bench bench-check bench-nodes bench-pods bench-tools lint build image install uninstall packages kubernetes emulated nextest size clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -44,8 +47,14 @@ test-kubernetes: packages kubernetes nextest ## The tests beside a real Kubernet
 kills: packages nextest ## Kill every verb at each of its system calls; the tests alone try some (needs root)
 	KILL_EVERY=1 $(CARGO) nextest run --locked --test kills --success-output final
 
-bench: packages ## Time the full chain beside the Go reference plugins, in one run (needs root)
-	$(CARGO) bench --locked --bench chain
+bench: packages bench-tools ## Time Catena beside the Go reference plugins, in one run; writes docs/benchmarks (needs root)
+	$(SUDO) $(BENCH) --out docs/benchmarks $(CASES)
+
+bench-check: packages bench-tools ## See that no ratio is worse than the recorded ones in docs/benchmarks (needs root)
+	$(SUDO) $(BENCH) --compare docs/benchmarks/results.json $(CASES)
+
+bench-tools: build
+	RUSTFLAGS='$(RELEASE_FLAGS)' $(CARGO) build --locked --release --package benches --target $(HOST)
 
 bench-pods: packages kubernetes ## Time Kubernetes pods with three networks, alone and with the daemon (needs root)
 	$(CARGO) bench --locked --bench pods

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use super::{Net, Refusal, Result, link::Link};
 
-pub use tbf::Tbf;
+pub use self::{redirect::redirect_message, tbf::Tbf};
 
 /// `1:`, the handle of a root qdisc.
 const ROOT_HANDLE: TcHandle = TcHandle { major: 1, minor: 0 };
@@ -32,16 +32,14 @@ impl Tc<'_> {
     ///
     /// The error's [`NetError::errno`] is EEXIST where the device has a root qdisc other than the default one.
     pub fn tbf_add(&self, dev: &Link, tbf: &Tbf) -> Result<()> {
-        let mut message = about(dev, TcHandle::ROOT);
-        message.header.handle = ROOT_HANDLE;
-        message.attributes.push(TcAttribute::Kind(tbf::KIND.to_owned()));
-        message.attributes.push(TcAttribute::Options(tbf.options()));
-        self.new_qdisc(message, || format!("shape interface {} to {tbf}", dev.name))
+        self.new_qdisc(tbf_message(dev.index, tbf), || {
+            format!("shape interface {} to {tbf}", dev.name)
+        })
     }
 
     /// How a device's root qdisc shapes; `None` where it is no tbf.
     pub fn tbf(&self, dev: &Link) -> Result<Option<Tbf>> {
-        let message = about(dev, TcHandle::ROOT);
+        let message = about(dev.index, TcHandle::ROOT);
         // The answer is a notification of all who listen, and of the asker where it wants the echo.
         let answers =
             match self.0.request(RouteNetlinkMessage::GetQueueDiscipline(message), NLM_F_ECHO) {
@@ -57,7 +55,7 @@ impl Tc<'_> {
 
     /// `tc qdisc del dev … root`; false where there is none but the default one.
     pub fn root_del(&self, dev: &Link) -> Result<bool> {
-        self.del_qdisc(about(dev, TcHandle::ROOT), || {
+        self.del_qdisc(about(dev.index, TcHandle::ROOT), || {
             format!("delete the root qdisc of interface {}", dev.name)
         })
     }
@@ -66,16 +64,14 @@ impl Tc<'_> {
     ///
     /// The error's [`NetError::errno`] is EEXIST where it is open, by this or by `clsact`.
     pub fn ingress_add(&self, dev: &Link) -> Result<()> {
-        let mut message = about(dev, TcHandle::INGRESS);
-        message.header.handle = INGRESS_HANDLE;
-        message.attributes.push(TcAttribute::Kind("ingress".to_owned()));
-        message.attributes.push(TcAttribute::Options(Vec::new()));
-        self.new_qdisc(message, || format!("add an ingress qdisc to interface {}", dev.name))
+        self.new_qdisc(ingress_message(dev.index), || {
+            format!("add an ingress qdisc to interface {}", dev.name)
+        })
     }
 
     /// `tc qdisc del dev … ingress`, with its filters; false where there is none.
     pub fn ingress_del(&self, dev: &Link) -> Result<bool> {
-        self.del_qdisc(about(dev, TcHandle::INGRESS), || {
+        self.del_qdisc(about(dev.index, TcHandle::INGRESS), || {
             format!("delete the ingress qdisc of interface {}", dev.name)
         })
     }
@@ -96,9 +92,27 @@ impl Tc<'_> {
     }
 }
 
-/// A message about a device's qdisc or filters at `parent`.
-fn about(dev: &Link, parent: TcHandle) -> TcMessage {
-    let mut message = TcMessage::with_index(dev.index.cast_signed());
+/// What shapes what leaves by the device of this index.
+pub fn tbf_message(dev: u32, tbf: &Tbf) -> TcMessage {
+    let mut message = about(dev, TcHandle::ROOT);
+    message.header.handle = ROOT_HANDLE;
+    message.attributes.push(TcAttribute::Kind(tbf::KIND.to_owned()));
+    message.attributes.push(TcAttribute::Options(tbf.options()));
+    message
+}
+
+/// What opens the incoming side of the device of this index to filters.
+pub fn ingress_message(dev: u32) -> TcMessage {
+    let mut message = about(dev, TcHandle::INGRESS);
+    message.header.handle = INGRESS_HANDLE;
+    message.attributes.push(TcAttribute::Kind("ingress".to_owned()));
+    message.attributes.push(TcAttribute::Options(Vec::new()));
+    message
+}
+
+/// A message about the qdisc or filters at `parent` of the device of this index.
+fn about(dev: u32, parent: TcHandle) -> TcMessage {
+    let mut message = TcMessage::with_index(dev.cast_signed());
     message.header.parent = parent;
     message
 }

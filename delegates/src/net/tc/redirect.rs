@@ -22,17 +22,7 @@ impl Tc<'_> {
     /// Takes all that comes in by `from`, which has an ingress qdisc, out by `to`:
     /// `tc filter add dev … parent ffff: protocol all prio 1 u32 match u32 0 0 action mirred egress redirect dev …`.
     pub fn redirect_add(&self, from: &Link, to: &Link) -> Result<()> {
-        let mut message = about(from, INGRESS_HANDLE);
-        message.header.info = TcHandle { major: PRIORITY, minor: ALL_PROTOCOLS }.into();
-        message.attributes.push(TcAttribute::Kind(TcFilterU32::KIND.to_owned()));
-        message.attributes.push(TcAttribute::Options(
-            [
-                TcFilterU32Option::Selector(everything()),
-                TcFilterU32Option::Action(vec![mirred(to.index)]),
-            ]
-            .map(TcOption::U32)
-            .to_vec(),
-        ));
+        let message = redirect_message(from.index, to.index);
         self.net()
             .request(RouteNetlinkMessage::NewTrafficFilter(message), NLM_F_CREATE | NLM_F_EXCL)
             .map_err(|refusal| {
@@ -43,7 +33,7 @@ impl Tc<'_> {
 
     /// The index of the device that all that comes in by `from` is taken out by; `None` where there is none.
     pub fn redirect(&self, from: &Link) -> Result<Option<u32>> {
-        let message = about(from, INGRESS_HANDLE);
+        let message = about(from.index, INGRESS_HANDLE);
         let filters = match self.net().dump(RouteNetlinkMessage::GetTrafficFilter(message)) {
             Err(refusal) if is_absent(&refusal) => return Ok(None),
             filters => filters
@@ -54,6 +44,19 @@ impl Tc<'_> {
             _ => None,
         }))
     }
+}
+
+/// The filter's message, of two devices' indexes.
+pub fn redirect_message(from: u32, to: u32) -> TcMessage {
+    let mut message = about(from, INGRESS_HANDLE);
+    message.header.info = TcHandle { major: PRIORITY, minor: ALL_PROTOCOLS }.into();
+    message.attributes.push(TcAttribute::Kind(TcFilterU32::KIND.to_owned()));
+    message.attributes.push(TcAttribute::Options(
+        [TcFilterU32Option::Selector(everything()), TcFilterU32Option::Action(vec![mirred(to)])]
+            .map(TcOption::U32)
+            .to_vec(),
+    ));
+    message
 }
 
 /// A selector with one key that any packet has: mask 0.

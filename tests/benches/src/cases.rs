@@ -1,0 +1,46 @@
+//! What is measured.
+
+mod allocated;
+mod at_once;
+mod footprint;
+mod one;
+mod ports;
+mod present;
+mod shaping;
+mod version;
+
+use anyhow::Result;
+
+use crate::{peers::Peers, summary::Table};
+
+/// Something that is measured by itself.
+pub struct Case {
+    pub name: &'static str,
+    pub title: &'static str,
+    /// With how many rounds.
+    pub run: fn(&Peers, usize) -> Result<Vec<Table>>,
+}
+
+/// In the order in which they are run.
+pub const ALL: &[Case] = &[
+    Case { name: "one", title: "one container at a time", run: one::run },
+    Case { name: "version", title: "VERSION of each plugin", run: version::run },
+    Case { name: "at-once", title: "many containers at once", run: at_once::run },
+    Case { name: "allocated", title: "a subnet that is nearly full", run: allocated::run },
+    Case { name: "footprint", title: "memory and size", run: footprint::run },
+    Case { name: "ports", title: "traffic through mapped ports", run: ports::run },
+    Case { name: "shaping", title: "rates that are asked for and measured", run: shaping::run },
+    Case { name: "present", title: "with other containers present", run: present::run },
+];
+
+/// A table of this case.
+fn table(case: &str, title: impl Into<String>, unit: &str, columns: &[&str]) -> Table {
+    Table {
+        case: case.to_owned(),
+        title: title.into(),
+        unit: unit.to_owned(),
+        more_is_better: false,
+        columns: columns.iter().map(|&column| column.to_owned()).collect(),
+        rows: Vec::new(),
+    }
+}

@@ -1,0 +1,53 @@
+//! VERSION: what it costs to start a plugin.
+
+use std::{convert::Infallible, time::Duration};
+
+use anyhow::Result;
+use testnode::Call;
+
+use super::table;
+use crate::{
+    peers::{Peers, Stand, Way, timed},
+    summary::{Cell, Row, Table},
+};
+
+/// Plugins that both have.
+const PLUGINS: [&str; 9] = [
+    "bridge",
+    "ptp",
+    "loopback",
+    "host-local",
+    "static",
+    "portmap",
+    "bandwidth",
+    "firewall",
+    "tuning",
+];
+
+pub fn run(peers: &Peers, rounds: usize) -> Result<Vec<Table>> {
+    let mut table = table("version", "VERSION", "ms", &PLUGINS);
+    let measured: Vec<_> =
+        peers.all.iter().filter(|peer| matches!(peer.way, Way::Go | Way::Multicall)).collect();
+    let mut times = vec![[const { Vec::<Duration>::new() }; PLUGINS.len()]; measured.len()];
+    for round in 0..=rounds {
+        for (peer, times) in measured.iter().zip(&mut times) {
+            let taken = peer.run(|stand| PLUGINS.map(|plugin| version(stand, plugin)))?;
+            for (times, taken) in times.iter_mut().zip(taken).filter(|_| round > 0) {
+                times.push(taken);
+            }
+        }
+    }
+    for (peer, times) in measured.iter().zip(times) {
+        let name = if peer.way == Way::Go { peer.name } else { "catena" };
+        let cells = times.iter().map(|times| Cell::of_times(times)).collect();
+        table.rows.push(Row { name: name.to_owned(), cells });
+    }
+    Ok(vec![table])
+}
+
+fn version(stand: &Stand<'_>, plugin: &str) -> Duration {
+    timed(|| {
+        stand.plugins.call(plugin, &Call::new("VERSION"), "{\"cniVersion\":\"1.0.0\"}").success();
+        Ok::<_, Infallible>(())
+    })
+}

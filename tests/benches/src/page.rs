@@ -1,0 +1,85 @@
+//! The report as a page: one table after the other, in Markdown, and the same as JSON.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use comfy_table::{CellAlignment, Table as Grid, presets::ASCII_MARKDOWN};
+
+use crate::{
+    plots,
+    summary::{Cell, Machine, Report, Table},
+};
+
+/// The JSON's name in its folder.
+const JSON: &str = "results.json";
+
+/// The tables as text.
+pub fn text(report: &Report) -> String {
+    let mut text = String::new();
+    for table in &report.tables {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "## {} ({})\n\n{}\n", table.title, table.unit, grid(table));
+    }
+    text
+}
+
+/// Writes the page and the JSON.
+pub fn write(dir: &Path, report: &Report) -> Result<()> {
+    let Machine { processor, cores, memory, kernel, system, plugins } = &report.machine;
+    let plots: String =
+        plots::names(report).iter().map(|(file, title)| format!("![{title}]({file})\n")).collect();
+    let page = format!(
+        "# How fast\n\n\
+         Catena beside the Go reference plugins, by `make bench`, which repeats it on your machine and writes this page. Every peer has a \
+         node of its own; all are driven by the same runtime code, each plugin executed as libcni does it, in one run, taking turns. \
+         Each cell has the median, the 99th percentile (the worst of fewer than 100) and the ratio of the medians to the first row's. \
+         \"The kernel alone\" is a bare program that makes the same kernel objects in as few requests as there can be.\n\n\
+         {}, {cores} × {processor}, {memory} GiB, Linux {kernel}, {system}; {plugins}. The numbers are [here]({JSON}), too.\n\n\
+         {plots}\n{}",
+        report.date,
+        text(report).trim_end(),
+    );
+    let write = |name: &str, text: String| {
+        let path = dir.join(name);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    };
+    write("README.md", page + "\n")?;
+    write(JSON, serde_json::to_string_pretty(report)? + "\n")
+}
+
+fn grid(table: &Table) -> Grid {
+    let mut grid = Grid::new();
+    grid.load_style(ASCII_MARKDOWN);
+    grid.set_header([""].into_iter().chain(table.columns.iter().map(String::as_str)));
+    for (row, one) in table.rows.iter().enumerate() {
+        let cells = one.cells.iter().enumerate().map(|(column, cell)| match cell {
+            Some(cell) => show(*cell, table.baseline(row, column)),
+            None => String::new(),
+        });
+        grid.add_row([one.name.clone()].into_iter().chain(cells));
+    }
+    for column in grid.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    grid
+}
+
+fn show(cell: Cell, baseline: Option<f64>) -> String {
+    let Cell { median, p99, samples } = cell;
+    let mut text = number(median);
+    if samples > 1 {
+        let _ = write!(text, " / {}", number(p99));
+    }
+    if let Some(baseline) = baseline {
+        let _ = write!(text, " ({:.2})", median / baseline);
+    }
+    text
+}
+
+fn number(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
