@@ -3,6 +3,8 @@
 mod address;
 mod filter;
 mod frame;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io::{self, ErrorKind},

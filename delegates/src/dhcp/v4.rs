@@ -1,6 +1,8 @@
 //! DHCP for IPv4 (RFC 2131).
 
 mod answer;
+#[cfg(test)]
+mod fake;
 mod machine;
 mod message;
 

@@ -1,16 +1,11 @@
 //! A bridge of the node's with a container on it and a server behind it.
 
-use std::{fs, future::Future, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
-use delegates::{
-    dhcp::{Client, Failure, Lease, Link, Socket, Timing, client_id, options, v4},
-    net::Mac,
-};
+use delegates::{dhcp::Socket, net::Mac};
 use testnode::{Background, Container, Node, until};
-use tokio::runtime::Runtime;
 
-/// How long a process or a packet may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use crate::pod::{PATIENCE, Pod};
 
 /// Counts what the server hears and says, by how it is addressed.
 const COUNTERS: &str = "
@@ -35,22 +30,18 @@ table ip seen {
 /// The network 10.7.0.0/24, of which dnsmasq leases 10.7.0.50 to 10.7.0.59.
 pub struct Lan {
     pub server: Container,
-    container: Option<Container>,
+    pub pod: Pod,
     dnsmasq: Background,
     leases: PathBuf,
-    client: Client,
-    runtime: Runtime,
 }
 
 impl Lan {
     /// A network whose server has these options besides.
     pub fn new(node: &Node, options: &[&str]) -> Self {
-        let (server, container) = (node.container("server"), node.container("pod"));
+        let server = node.container("server");
         node.ip("link add br0 type bridge\nlink set br0 up\n\
-             link add lan0 type veth peer name eth0 netns server\nlink set lan0 master br0 up\n\
-             link add lan1 type veth peer name eth0 netns pod\nlink set lan1 master br0 up\n");
+             link add lan type veth peer name eth0 netns server\nlink set lan master br0 up\n");
         server.ip("link set lo up\naddr add 10.7.0.1/24 dev eth0\nlink set eth0 up\n");
-        container.ip("link set eth0 up\n");
         server.cmd(["nft", "-f", "-"]).stdin(COUNTERS).output().success();
         let leases = node.fresh_path("leases");
         let dnsmasq = server
@@ -73,53 +64,7 @@ impl Lan {
         until("dnsmasq serves", PATIENCE, || {
             dnsmasq.log().contains("DHCP, IP range").then_some(())
         });
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mac = container.enter(|| Socket::open("eth0").unwrap().mac());
-        let client = Client {
-            mac,
-            client_id: client_id("pod", "net", "eth0"),
-            requests: options::requests(&[]).unwrap(),
-            provides: vec![(12, b"web-0".to_vec())],
-            broadcast: false,
-        };
-        Self { server, container: Some(container), dnsmasq, leases, client, runtime }
-    }
-
-    pub fn client(&self) -> &Client {
-        &self.client
-    }
-
-    pub fn client_mut(&mut self) -> &mut Client {
-        &mut self.client
-    }
-
-    pub fn container(&self) -> &Container {
-        self.container.as_ref().unwrap()
-    }
-
-    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.block_on(work)
-    }
-
-    /// Does something with a socket on the container's interface.
-    pub fn run<T>(&self, work: impl AsyncFnOnce(&Link) -> T) -> T {
-        let socket = self.container().enter(|| Socket::open("eth0").unwrap());
-        self.block_on(async { work(&Link::new(socket).unwrap()).await })
-    }
-
-    pub fn acquire(&self, wanted: Option<Ipv4Addr>) -> Result<Lease, Failure> {
-        let timing = Timing::default();
-        self.run(async |link| v4::acquire(link, &self.client, timing, wanted).await)
-    }
-
-    pub fn confirm(&self, lease: &Lease) -> Result<Lease, Failure> {
-        let timing = Timing::default();
-        self.run(async |link| v4::confirm(link, &self.client, lease, timing).await)
-    }
-
-    /// The container and its interface go.
-    pub fn delete_container(&mut self) {
-        self.container.take().unwrap().delete();
+        Self { server, pod: Pod::new(node, "br0"), dnsmasq, leases }
     }
 
     pub fn stop_server(&mut self) {

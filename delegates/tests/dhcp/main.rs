@@ -2,14 +2,16 @@
 #![allow(clippy::unwrap_used, reason = "a failure is to be seen")]
 
 mod lan;
+mod pod;
+mod servers;
 
 use std::time::Duration;
 
 use delegates::dhcp::{Failure, Link, Timing, result, v4};
-use lan::{Lan, PATIENCE};
+use lan::Lan;
+use pod::PATIENCE;
 use serde_json::json;
 use testnode::{Node, until};
-use tokio::time::Instant;
 
 #[test]
 fn a_lease_has_what_the_server_says_of_the_network() {
@@ -25,7 +27,7 @@ fn a_lease_has_what_the_server_says_of_the_network() {
             "--dhcp-option=option:domain-search,a.example,b.example",
         ],
     );
-    let lease = lan.acquire(None).unwrap();
+    let lease = lan.pod.acquire(None).unwrap();
     assert_eq!((lease.server.to_string().as_str(), lease.prefix), ("10.7.0.1", 24));
     assert_eq!(lease.server_mac, lan.server_mac());
     assert_eq!(
@@ -62,7 +64,7 @@ fn classless_routes_stand_for_all_others() {
         &node,
         &["--dhcp-option=option:classless-static-route,10.9.0.0/16,10.7.0.3,10.8.0.0/24,0.0.0.0"],
     );
-    let result = serde_json::to_value(result(&lan.acquire(None).unwrap(), None)).unwrap();
+    let result = serde_json::to_value(result(&lan.pod.acquire(None).unwrap(), None)).unwrap();
     assert_eq!(
         result["routes"],
         json!([{ "dst": "10.9.0.0/16", "gw": "10.7.0.3" }, { "dst": "10.8.0.0/24", "scope": 253 }])
@@ -74,9 +76,9 @@ fn classless_routes_stand_for_all_others() {
 fn the_address_that_is_wanted_is_had_and_confirmed_after_a_restart() {
     let node = Node::new();
     let lan = Lan::new(&node, &[]);
-    let lease = lan.acquire(Some([10, 7, 0, 57].into())).unwrap();
+    let lease = lan.pod.acquire(Some([10, 7, 0, 57].into())).unwrap();
     assert_eq!(lease.address.to_string(), "10.7.0.57");
-    assert_eq!(lan.confirm(&lease).unwrap(), lease);
+    assert_eq!(lan.pod.confirm(&lease).unwrap(), lease);
     // The REQUEST of a restart names no server: dnsmasq gave its word without an OFFER.
     let log = lan.log();
     assert_eq!(log.matches("DHCPOFFER(").count(), 1, "{log}");
@@ -87,9 +89,9 @@ fn the_address_that_is_wanted_is_had_and_confirmed_after_a_restart() {
 fn a_lease_that_the_server_does_not_have_is_refused() {
     let node = Node::new();
     let lan = Lan::new(&node, &[]);
-    let mut lease = lan.acquire(None).unwrap();
+    let mut lease = lan.pod.acquire(None).unwrap();
     lease.address = [10, 99, 0, 5].into();
-    match lan.confirm(&lease) {
+    match lan.pod.confirm(&lease) {
         Err(Failure::Refused(why)) => assert_eq!(why, "10.7.0.1: wrong address"),
         other => panic!("{other:?}"),
     }
@@ -99,15 +101,12 @@ fn a_lease_that_the_server_does_not_have_is_refused() {
 fn renewal_goes_to_the_server_alone_and_rebinding_to_all() {
     let node = Node::new();
     let lan = Lan::new(&node, &[]);
-    let lease = lan.acquire(None).unwrap();
+    let lease = lan.pod.acquire(None).unwrap();
     lan.server.run(["nft", "reset", "counters"]);
-    let deadline = Instant::now() + PATIENCE;
-    let extend =
-        |to| lan.run(async |link| v4::extend(link, lan.client(), &lease, to, deadline).await);
     // Before the container has its address, and with no neighbour known: nothing but the lease is needed.
-    assert_eq!(extend(v4::To::Server).unwrap().address, lease.address);
+    assert_eq!(lan.pod.extend(&lease, v4::To::Server).unwrap().address, lease.address);
     assert_eq!([lan.counter("unicast"), lan.counter("broadcast")], [1, 0]);
-    assert_eq!(extend(v4::To::All).unwrap().address, lease.address);
+    assert_eq!(lan.pod.extend(&lease, v4::To::All).unwrap().address, lease.address);
     assert_eq!([lan.counter("unicast"), lan.counter("broadcast")], [1, 1]);
 }
 
@@ -116,10 +115,10 @@ fn servers_broadcast_their_answers_where_the_client_asks_them_to() {
     let node = Node::new();
     let mut lan = Lan::new(&node, &[]);
     let answers = |lan: &Lan| [lan.counter("answers_to_one"), lan.counter("answers_to_all")];
-    lan.acquire(None).unwrap();
+    lan.pod.acquire(None).unwrap();
     assert_eq!(answers(&lan), [2, 0]);
-    lan.client_mut().broadcast = true;
-    lan.acquire(None).unwrap();
+    lan.pod.client.broadcast = true;
+    lan.pod.acquire(None).unwrap();
     assert_eq!(answers(&lan), [2, 2]);
 }
 
@@ -127,19 +126,19 @@ fn servers_broadcast_their_answers_where_the_client_asks_them_to() {
 fn a_lease_is_given_back_also_once_the_container_is_gone() {
     let node = Node::new();
     let mut lan = Lan::new(&node, &[]);
-    let lease = lan.acquire(None).unwrap();
-    lan.run(async |link| v4::release(link, lan.client(), &lease).await).unwrap();
+    let lease = lan.pod.acquire(None).unwrap();
+    lan.pod.release(&lease);
     let released = |lan: &Lan, times| {
         until("the server has the lease back", PATIENCE, || {
             (lan.log().matches("DHCPRELEASE(eth0)").count() == times).then_some(())
         });
     };
     released(&lan, 1);
-    let lease = lan.acquire(None).unwrap();
-    lan.delete_container();
-    lan.block_on(async {
+    let lease = lan.pod.acquire(None).unwrap();
+    lan.pod.delete_container();
+    lan.pod.block_on(async {
         let bridge = Link::open("br0").unwrap();
-        v4::release(&bridge, lan.client(), &lease).await.unwrap();
+        v4::release(&bridge, &lan.pod.client, &lease).await.unwrap();
     });
     released(&lan, 2);
     assert_eq!(lan.counter("unicast"), 2);
@@ -153,16 +152,16 @@ fn who_hears_nothing_gives_up_in_time_and_who_has_no_interface_at_once() {
     lan.stop_server();
     let millis = Duration::from_millis;
     let timing = Timing { answer: millis(100), pause: millis(200), all: millis(700) };
-    let failed = lan.run(async |link| v4::acquire(link, lan.client(), timing, None).await);
+    let failed = lan.pod.run(async |link| v4::acquire(link, &lan.pod.client, timing, None).await);
     assert!(matches!(failed, Err(Failure::Silence)), "{failed:?}");
-    lan.container().ip("link set eth0 down\n");
-    let failed = lan.run(async |link| v4::acquire(link, lan.client(), timing, None).await);
+    lan.pod.container().ip("link set eth0 down\n");
+    let failed = lan.pod.run(async |link| v4::acquire(link, &lan.pod.client, timing, None).await);
     match failed {
         Err(Failure::Io(error)) => assert_eq!(error.raw_os_error(), Some(100), "{error}"),
         other => panic!("{other:?}"),
     }
-    let absent = lan.block_on(async { Link::open("absent").unwrap_err() });
+    let absent = lan.pod.block_on(async { Link::open("absent").unwrap_err() });
     assert_eq!(absent.raw_os_error(), Some(19), "{absent}");
-    let unfit = lan.block_on(async { Link::open("lo").unwrap_err() });
+    let unfit = lan.pod.block_on(async { Link::open("lo").unwrap_err() });
     assert_eq!(unfit.to_string(), "lo is no Ethernet interface: DHCP wants one");
 }

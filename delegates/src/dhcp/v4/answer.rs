@@ -1,6 +1,8 @@
 //! What servers say: as far as it is said to this client, and can be made use of.
 
 mod options;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::net::Ipv4Addr;

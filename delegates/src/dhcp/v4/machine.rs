@@ -1,6 +1,9 @@
 //! The client's side of the protocol (RFC 2131, figure 5), without sockets and clocks: it is told what arrives and what time
 //! it is, and says what is to be sent and until when to wait. All times are counted from the beginning.
 
+#[cfg(test)]
+mod tests;
+
 use std::{net::Ipv4Addr, time::Duration};
 
 use dhcproto::v4::MessageType;
