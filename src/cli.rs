@@ -45,7 +45,7 @@ enum Verb {
     /// Put this binary and its plugins' names into a directory, also over a running version.
     Install(commands::install::InstallArgs),
     /// Serve the plugin's calls on this node: a faster way, and never the only one.
-    Daemon(daemon::Args),
+    Daemon(Box<daemon::Args>),
     /// Undo install: what had the plugins' names before has them again.
     Uninstall(commands::uninstall::UninstallArgs),
 }

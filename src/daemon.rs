@@ -38,6 +38,7 @@ use self::{
     health::Health, metrics::Metrics, multus::Shims, network::Network, server::Server,
     socket::Place,
 };
+pub use self::{memory::share_heap, socket::is_allowed};
 use crate::{
     handover,
     kubernetes::client::source::SERVICE_ACCOUNT,
@@ -95,7 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
         args.conf.write_conf.then(|| NetConf::open(&args.conf, &args.bin_dir)).transpose()?;
     let conf = conf.map(Arc::new);
     let network = Network::open(args, conf.as_ref())?;
-    memory::share_heap();
+    share_heap();
     let multus = args.multus_config.as_deref().map(|path| {
         DaemonConfig::read(path)?.ok_or_else(|| {
             Error::config(format!("--multus-config {}: there is none", path.display()))

@@ -6,6 +6,7 @@
 mod cli;
 mod commands;
 mod daemon;
+mod dhcp;
 mod handover;
 mod kept_folder;
 mod kubernetes;
@@ -30,7 +31,10 @@ fn main() -> ExitCode {
     let name = env::args_os().next().map(PathBuf::from);
     let name = name.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
     let is_call = env::var_os("CNI_COMMAND").is_some() && env::args_os().len() == 1;
+    let is_daemon = || env::args_os().nth(1).is_some_and(|word| word == "daemon");
     match name.and_then(wiring::builtin_kind) {
+        // As with the reference plugins, the daemon is the plugin's executable.
+        Some("dhcp") if is_daemon() => dhcp::run(env::args_os().skip(2)),
         Some(kind) if kind != meta::KIND => plugin::run(kind),
         // Under any name of its own, as of a copy of some version.
         _ if is_call && name.is_none_or(|name| name.starts_with(meta::KIND)) => {

@@ -60,9 +60,9 @@ pub fn builtin_kinds() -> Vec<&'static str> {
 }
 
 /// The names that `catena install` gives to this binary: not Multus's, which may be at work on the node (who wants Catena in
-/// its place puts it there), and not dhcp's: the executable of that name is the daemon, too.
+/// its place puts it there).
 pub fn installed_kinds() -> Vec<&'static str> {
-    let is_installed = |kind: &&str| *kind == meta::KIND || (!is_meta(kind) && *kind != "dhcp");
+    let is_installed = |kind: &&str| *kind == meta::KIND || !is_meta(kind);
     builtin_kinds().into_iter().filter(is_installed).collect()
 }
 

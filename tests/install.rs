@@ -39,7 +39,7 @@ fn the_binary_and_its_links_are_installed_and_installed_again() {
     assert_eq!(installed["catena"], None, "the binary itself is a file");
     assert_eq!(fs::metadata(dir.join("catena")).unwrap().permissions().mode() & 0o7777, 0o755);
     assert_eq!(fs::read(dir.join("catena")).unwrap(), fs::read(CATENA).unwrap());
-    for plugin in ["host-local", "static"] {
+    for plugin in ["host-local", "static", "dhcp"] {
         assert_eq!(installed[plugin], Some("catena".into()), "{plugin} is a link to it");
     }
     let links = installed.iter().filter(|(name, _)| *name != "catena");
@@ -151,7 +151,7 @@ fn what_had_a_plugins_name_before_is_kept_aside() {
     symlink("/usr/lib/cni/static", dir.join("static")).unwrap();
     node.write(dir.join("calico"), "somebody else's");
     install(&node, &dir);
-    for name in ["host-local", "static"] {
+    for name in ["host-local", "static", "dhcp"] {
         assert_eq!(fs::read_link(dir.join(name)).unwrap(), Path::new("catena"));
     }
     let aside = dir.join(".before-catena");

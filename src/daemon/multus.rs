@@ -32,7 +32,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{server::Server, socket::bind};
+use super::{
+    server::Server,
+    socket::{bind, is_allowed},
+};
 use crate::{
     handover::MAX_REQUEST,
     multus_shim::{self, DaemonConfig},
@@ -101,7 +104,7 @@ impl Multus {
     async fn accept(self: Arc<Self>, listener: UnixListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) if Server::is_allowed(&stream) => {
+                Ok((stream, _)) if is_allowed(&stream) => {
                     tokio::spawn(self.clone().connected(stream));
                 }
                 Ok(_) => {}

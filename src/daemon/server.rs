@@ -9,7 +9,6 @@ use std::{
 };
 
 use chain::{Code, Dirs, Error, Verb, Version};
-use nix::unistd::geteuid;
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Semaphore, watch},
@@ -22,6 +21,7 @@ use super::{
     cached::Cached,
     metrics::Metrics,
     receive,
+    socket::is_allowed,
     work::{self, Caller},
 };
 use crate::{
@@ -113,18 +113,8 @@ impl Server {
         *taken.borrow()
     }
 
-    /// Whether whoever has connected may be served: root, and the daemon's own user.
-    pub fn is_allowed(stream: &UnixStream) -> bool {
-        let uid = stream.peer_cred().map(|peer| peer.uid());
-        let allowed = uid.is_ok_and(|uid| uid == 0 || uid == geteuid().as_raw());
-        if !allowed {
-            tracing::warn!("a process that is not root's has connected");
-        }
-        allowed
-    }
-
     async fn connected(self: Arc<Self>, stream: UnixStream) {
-        if !Self::is_allowed(&stream) {
+        if !is_allowed(&stream) {
             return;
         }
         let caller = Arc::new(Caller::new(stream));

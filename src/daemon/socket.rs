@@ -12,7 +12,8 @@ use std::{
 };
 
 use chain::{Dirs, Error, Result, lock};
-use tokio::net::UnixListener;
+use nix::unistd::geteuid;
+use tokio::net::{UnixListener, UnixStream};
 
 /// How long an earlier daemon is waited for, which may just be ending.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -79,4 +80,14 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     listener.set_nonblocking(true)?;
     fs::rename(&new, path)?;
     UnixListener::from_std(listener)
+}
+
+/// Whether whoever has connected may be served: root, and the daemon's own user.
+pub fn is_allowed(stream: &UnixStream) -> bool {
+    let uid = stream.peer_cred().map(|peer| peer.uid());
+    let allowed = uid.is_ok_and(|uid| uid == 0 || uid == geteuid().as_raw());
+    if !allowed {
+        tracing::warn!("a process that is not root's has connected");
+    }
+    allowed
 }

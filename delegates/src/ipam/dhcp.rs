@@ -2,29 +2,41 @@
 //!
 //! The daemon is spoken to as the reference plugin does it, so it may be the reference's.
 
-mod gob;
-mod result;
-mod rpc;
+pub mod gob;
+pub mod interface;
+pub mod result;
+pub mod rpc;
 
 use std::{
     env,
     path::{Path, PathBuf},
 };
 
-use chain::{Attachment, Call, CniResult, Code, Error, NetworkCall, Plugin, PluginConf, Result};
+use chain::{
+    Attachment, Call, CniResult, Code, Dirs, Error, NetworkCall, Plugin, PluginConf, Result,
+};
 use serde::Deserialize;
 
 use self::{
     gob::{Type, Value},
     rpc::{Client, Failure},
 };
+use crate::node::Node;
 
 /// `"type": "dhcp"` in `ipam`.
 #[derive(Clone, Copy, Debug)]
 pub struct Dhcp;
 
 /// Where the daemon listens, unless the configuration says otherwise.
-const SOCKET: &str = "/run/cni/dhcp.sock";
+pub const SOCKET: &str = "/run/cni/dhcp.sock";
+
+/// Where the daemon of a node with these directories listens: among its sockets, where they are not at the usual place.
+pub fn default_socket(dirs: &Dirs) -> PathBuf {
+    match dirs.run == Dirs::default().run {
+        true => SOCKET.into(),
+        false => dirs.run.join("dhcp.sock"),
+    }
+}
 
 /// What a method of the daemon's takes (Go: `skel.CmdArgs`).
 const ARGS: Type = Type::Struct(
@@ -54,10 +66,11 @@ struct Ipam {
     socket: Option<PathBuf>,
 }
 
-fn socket(conf: &PluginConf) -> Result<PathBuf> {
+fn socket(conf: &PluginConf, dirs: &Dirs) -> Result<PathBuf> {
     let conf: NetConf = conf.decode()?;
     let socket = conf.ipam.and_then(|ipam| ipam.socket);
-    Ok(socket.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| SOCKET.into()))
+    let socket = socket.filter(|path| !path.as_os_str().is_empty());
+    Ok(socket.unwrap_or_else(|| default_socket(dirs)))
 }
 
 fn args(conf: &PluginConf, attachment: &Attachment) -> Result<Value> {
@@ -76,34 +89,33 @@ fn args(conf: &PluginConf, attachment: &Attachment) -> Result<Value> {
     ]))
 }
 
-/// Has the daemon do something for an attachment.
+/// Has the daemon at a socket do something for an attachment.
 fn ask(
-    conf: &PluginConf,
-    attachment: &Attachment,
+    socket: &Path,
+    call: &Call<'_, Node>,
     method: &str,
 ) -> Result<std::result::Result<Value, Failure>> {
-    let (socket, args) = (socket(conf)?, args(conf, attachment)?);
-    Ok(Client::connect(&socket).and_then(|client| client.call(method, &ARGS, &args)))
+    let args = args(call.conf, call.attachment)?;
+    Ok(Client::connect(socket).and_then(|client| client.call(method, &ARGS, &args)))
 }
 
-fn lease(call: &Call<'_, impl Sized>) -> Result<CniResult> {
+fn lease(call: &Call<'_, Node>, node: &Node) -> Result<CniResult> {
     call.attachment.netns()?;
-    let told = ask(call.conf, call.attachment, "DHCP.Allocate")?;
-    let told = told.map_err(|failure| failed(&failure, call.conf))?;
+    let socket = socket(call.conf, node.dirs())?;
+    let told = ask(&socket, call, rpc::ALLOCATE)?.map_err(|failure| failed(&failure, &socket))?;
     result::of(&told).map_err(|why| {
         Error::internal(format!("the DHCP daemon's answer for {}: {why}", call.attachment))
     })
 }
 
-fn failed(failure: &Failure, conf: &PluginConf) -> Error {
-    let at = socket(conf).unwrap_or_default();
-    let at = at.display();
+fn failed(failure: &Failure, socket: &Path) -> Error {
+    let at = socket.display();
     match failure {
         Failure::Nobody(error) => Error::new(
             Code::NotAvailable,
             format!(
-                "no DHCP daemon listens on {at} ({error}): start \"dhcp daemon\" of the reference plugins, or name \
-                 its socket by daemonSocketPath"
+                "no DHCP daemon listens on {at} ({error}): start \"dhcp daemon\", or name the socket of one \
+                 that runs by daemonSocketPath"
             ),
         ),
         Failure::Answer(error) => {
@@ -113,32 +125,36 @@ fn failed(failure: &Failure, conf: &PluginConf) -> Error {
     }
 }
 
-impl<N> Plugin<N> for Dhcp {
+impl Plugin<Node> for Dhcp {
     fn kind(&self) -> &'static str {
         "dhcp"
     }
 
-    fn add(&self, call: &Call<'_, N>, _node: &mut N) -> Result<CniResult> {
-        lease(call)
+    fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
+        lease(call, node)
     }
 
-    /// The daemon knows whether there is a lease to be given back. Where none runs any more, nobody keeps the lease, and it
-    /// ends by itself.
-    fn del(&self, call: &Call<'_, N>, _node: &mut N) -> Result<()> {
-        match ask(call.conf, call.attachment, "DHCP.Release")? {
+    /// The daemon knows whether there is a lease to be given back. Where none runs any more, the next one finds the lease on
+    /// record, and that its namespace is gone; of one that keeps no records the lease ends by itself.
+    fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let socket = socket(call.conf, node.dirs())?;
+        match ask(&socket, call, rpc::RELEASE)? {
             Ok(_) => Ok(()),
             Err(failure @ Failure::Nobody(_)) => {
-                let error = failed(&failure, call.conf);
-                tracing::warn!("{error}; the lease of {} ends in its time", call.attachment);
+                let error = failed(&failure, &socket);
+                tracing::warn!(
+                    "{error}; until then the lease of {} is not given back",
+                    call.attachment
+                );
                 Ok(())
             }
-            Err(failure) => Err(failed(&failure, call.conf)),
+            Err(failure) => Err(failed(&failure, &socket)),
         }
     }
 
     /// The daemon says again what it leased, and takes another lease where it knows of none.
-    fn check(&self, call: &Call<'_, N>, _node: &mut N) -> Result<()> {
-        let leased = lease(call)?;
+    fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
+        let leased = lease(call, node)?;
         let Some(result) = call.prev_result else { return Ok(()) };
         match leased.ips.iter().find(|ip| !result.ips.iter().any(|has| has.address == ip.address)) {
             None => Ok(()),
@@ -149,10 +165,11 @@ impl<N> Plugin<N> for Dhcp {
         }
     }
 
-    fn status(&self, call: &NetworkCall<'_, N>, _node: &mut N) -> Result<()> {
-        match Client::connect(&socket(call.conf)?) {
+    fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        let socket = socket(call.conf, node.dirs())?;
+        match Client::connect(&socket) {
             Ok(_) => Ok(()),
-            Err(failure) => Err(Error { code: Code::NotAvailable, ..failed(&failure, call.conf) }),
+            Err(failure) => Err(Error { code: Code::NotAvailable, ..failed(&failure, &socket) }),
         }
     }
 }

@@ -94,6 +94,17 @@ impl Links<'_> {
         Ok(leads_back.then_some(link))
     }
 
+    /// The device here by which `inside`, a device of that namespace, reaches its network: the bridge that its veth is a port of,
+    /// or what it lies on (macvlan, ipvlan, vlan); `None` where that is not here.
+    pub fn way_out(&self, inside: &Link, netns: &Netns) -> Result<Option<Link>> {
+        if let Some(end) = self.other_end(inside, netns)? {
+            return end.master.map_or(Ok(None), |master| self.get_index(master));
+        }
+        // Indices count in the namespace of what it lies on; that of a device which lies on none is 0 or absent.
+        let below = inside.peer.filter(|_| inside.kind != "veth" && inside.peer_netns.is_some());
+        below.map_or(Ok(None), |below| self.get_index(below))
+    }
+
     /// `ip netns list-id`: the number that this namespace has for another one.
     fn number_of(&self, netns: &Netns) -> Result<Option<i32>> {
         let mut message = NsidMessage::default();

@@ -108,6 +108,13 @@ impl<'n> DhcpServer<'n> {
         self.leases = self.node.fresh_path("leases");
     }
 
+    /// Which program serves when it is started next; it begins without a lease.
+    pub fn serve_by(&mut self, program: Program) {
+        self.stop();
+        self.forget();
+        self.program = program;
+    }
+
     /// What it serves when it is started next.
     pub fn serve(&mut self, pool: Pool) {
         self.pool = pool;

@@ -173,12 +173,13 @@ impl<'n> Plugins<'n> {
 }
 
 /// The names under which the binary is a plugin.
-pub const PLUGINS: [&str; 11] = [
+pub const PLUGINS: [&str; 12] = [
     "bridge",
     "ptp",
     "loopback",
     "host-local",
     "static",
+    "dhcp",
     "portmap",
     "firewall",
     "tuning",

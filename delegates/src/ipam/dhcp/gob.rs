@@ -7,17 +7,27 @@
 mod decode;
 mod encode;
 
-pub use self::{decode::Decoder, encode::Encoder};
+pub use self::{
+    decode::{Decoder, Types, length},
+    encode::Encoder,
+};
 
-/// A type of what is sent: what Go's plugin sends the daemon has no others.
+/// The longest message that is read: an answer of the DHCP daemon's has some hundred bytes.
+pub const LONGEST: u64 = 1 << 20;
+
+/// A type of what is sent: what Go's plugin and its daemon send each other has no others.
 #[derive(Clone, Copy, Debug)]
 pub enum Type {
+    /// `int` of any size.
+    Int,
     /// `uint` of any size.
     Uint,
     /// `[]byte`, and `net.IP` and `net.IPMask`, which are such.
     Bytes,
     /// `string`
     String,
+    /// A slice of any type but bytes: its name, and of what it is. Names are as a struct's.
+    List(&'static str, &'static Type),
     /// A struct: its name and its fields in order. Names tell a stream's types from each other, and mean nothing else to the
     /// other end.
     Struct(&'static str, &'static [(&'static str, Type)]),
@@ -152,6 +162,39 @@ mod tests {
             (value.text("none"), value.number("none"), value.list("Names").len()),
             ("", 0, 0)
         );
+    }
+
+    #[test]
+    fn a_list_is_written_as_go_does_it() {
+        const ALL: Type = Type::Struct("All", &[("L", Type::List("Ints", &Type::Int))]);
+        let mut stream = Vec::new();
+        let value = fields(&[("L", Value::List(vec![Value::Int(-2), Value::Int(0)]))]);
+        Encoder::default().encode(&mut stream, &ALL, &value).unwrap();
+        // A wireType of which the second field, for slices, is there: its name and id, and the id of its elements' type.
+        let list = [
+            0x0f, 0xff, 0x81, 0x02, 0x01, 0x01, 0x04, b'I', b'n', b't', b's', 0x01, 0xff, 0x82,
+            0x00, 0x01, 0x04, 0x00, 0x00,
+        ];
+        let list = [&[list.len() as u8 - 1][..], &list[1..]].concat();
+        let all = [
+            0x12, 0xff, 0x83, 0x03, 0x01, 0x01, 0x03, b'A', b'l', b'l', 0x01, 0xff, 0x84, 0x00,
+            0x01, 0x01, 0x01, 0x01, b'L', 0x01, 0xff, 0x82, 0x00, 0x00, 0x00,
+        ];
+        let all = [&[all.len() as u8 - 1][..], &all[1..]].concat();
+        // In a list zeros are sent, too.
+        let is = [0x07, 0xff, 0x84, 0x01, 0x02, 0x03, 0x00, 0x00];
+        assert_eq!(stream, [&list[..], &all, &is].concat());
+        assert_eq!(Decoder::new(&stream[..]).decode().unwrap(), value);
+    }
+
+    #[test]
+    fn lists_of_structs_come_back() {
+        const ALL: Type = Type::Struct("All", &[("Hosts", Type::List("Hosts", &HOST))]);
+        let hosts =
+            [fields(&[("Port", Value::Uint(1))]), fields(&[]), fields(&[("Name", text("b"))])];
+        let value = fields(&[("Hosts", Value::List(hosts.to_vec()))]);
+        assert_eq!(through(ALL, &value), value);
+        assert_eq!(through(ALL, &fields(&[("Hosts", Value::List(vec![]))])), fields(&[]));
     }
 
     #[test]

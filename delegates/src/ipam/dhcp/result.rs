@@ -8,7 +8,87 @@ use chain::{
 };
 use ipnet::IpNet;
 
-use super::gob::Value;
+use super::gob::{Type, Value};
+
+/// A `net.IPNet`.
+const NET: Type = Type::Struct("IPNet", &[("IP", Type::Bytes), ("Mask", Type::Bytes)]);
+/// An `IPConfig`. Its interface is the plugin's to say, not the daemon's.
+const IP: Type = Type::Struct("IPConfig", &[("Address", NET), ("Gateway", Type::Bytes)]);
+const ROUTE: Type = Type::Struct(
+    "Route",
+    &[
+        ("Dst", NET),
+        ("GW", Type::Bytes),
+        ("MTU", Type::Int),
+        ("AdvMSS", Type::Int),
+        ("Priority", Type::Int),
+        ("Table", Type::Int),
+        ("Scope", Type::Int),
+    ],
+);
+const TEXTS: Type = Type::List("[]string", &Type::String);
+const DNS: Type = Type::Struct(
+    "DNS",
+    &[("Nameservers", TEXTS), ("Domain", Type::String), ("Search", TEXTS), ("Options", TEXTS)],
+);
+
+/// A result as it is sent. `CNIVersion` is left to the plugin: an older one knows fewer.
+pub const TYPE: Type = Type::Struct(
+    "Result",
+    &[
+        ("IPs", Type::List("[]*IPConfig", &IP)),
+        ("Routes", Type::List("[]*Route", &ROUTE)),
+        ("DNS", DNS),
+    ],
+);
+
+/// A result to be sent.
+pub fn told(result: &CniResult) -> Value {
+    let ips = result.ips.iter().map(|ip| {
+        fields([("Address", net_value(ip.address)), ("Gateway", address_value(ip.gateway))])
+    });
+    let routes = result.routes.iter().map(|route| {
+        let number = |number: Option<u32>| Value::Int(number.unwrap_or_default().into());
+        fields([
+            ("Dst", net_value(route.dst)),
+            ("GW", address_value(route.gw)),
+            ("MTU", number(route.mtu)),
+            ("AdvMSS", number(route.advmss)),
+            ("Priority", number(route.priority)),
+            ("Table", number(route.table)),
+            ("Scope", number(route.scope.map(u32::from))),
+        ])
+    });
+    let texts = |all: &[String]| Value::List(all.iter().cloned().map(Value::String).collect());
+    let Dns { nameservers, domain, search, options } = &result.dns;
+    let dns = fields([
+        ("Nameservers", texts(nameservers)),
+        ("Domain", Value::String(domain.clone())),
+        ("Search", texts(search)),
+        ("Options", texts(options)),
+    ]);
+    fields([
+        ("IPs", Value::List(ips.collect())),
+        ("Routes", Value::List(routes.collect())),
+        ("DNS", dns),
+    ])
+}
+
+fn fields<const N: usize>(all: [(&str, Value); N]) -> Value {
+    Value::Struct(all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn net_value(net: IpNet) -> Value {
+    fields([("IP", address_value(Some(net.addr()))), ("Mask", address_value(Some(net.netmask())))])
+}
+
+fn address_value(address: Option<IpAddr>) -> Value {
+    Value::Bytes(match address {
+        Some(IpAddr::V4(address)) => address.octets().to_vec(),
+        Some(IpAddr::V6(address)) => address.octets().to_vec(),
+        None => Vec::new(),
+    })
+}
 
 /// The result in an answer. An address or mask that is none is an error.
 pub fn of(told: &Value) -> Result<CniResult, String> {
@@ -79,5 +159,27 @@ fn address_of(bytes: &[u8]) -> Option<IpAddr> {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipam::dhcp::gob::{Decoder, Encoder};
+
+    #[test]
+    fn a_result_comes_back() {
+        let text = r#"{
+            "ips": [{ "address": "10.1.0.5/24", "gateway": "10.1.0.1" }, { "address": "fd00::5/64" }],
+            "routes": [
+                { "dst": "0.0.0.0/0", "gw": "10.1.0.1", "priority": 100, "mtu": 1400, "advmss": 1360 },
+                { "dst": "10.9.0.0/16", "scope": 253, "table": 7 }
+            ],
+            "dns": { "nameservers": ["10.1.0.1"], "domain": "example.org", "search": ["a", "b"] }
+        }"#;
+        let result: CniResult = serde_json::from_str(text).unwrap();
+        let mut stream = Vec::new();
+        Encoder::default().encode(&mut stream, &TYPE, &told(&result)).unwrap();
+        assert_eq!(of(&Decoder::new(&stream[..]).decode().unwrap()).unwrap(), result);
     }
 }

@@ -12,14 +12,30 @@ use super::gob::{Decoder, Encoder, Type, Value};
 /// What opens a connection, and what the daemon answers (Go: `net/rpc`, DefaultRPCPath).
 const CONNECT: &str = "CONNECT /_goRPC_ HTTP/1.0\n\n";
 const CONNECTED: &str = "HTTP/1.0 200 Connected to Go RPC";
+/// What is connected to.
+pub const PATH: &str = "/_goRPC_";
+/// The reason phrase of the daemon's answer.
+pub const REASON: &str = "Connected to Go RPC";
 /// The longest line of that answer.
 const LINE: u64 = 1024;
 /// How long the daemon may take. The reference's tries for 208 s to get a lease.
 const LIMIT: Duration = Duration::from_secs(240);
 
+/// The method of ADD and CHECK: a lease.
+pub const ALLOCATE: &str = "DHCP.Allocate";
+/// The method of DEL: the lease is given back.
+pub const RELEASE: &str = "DHCP.Release";
+
 /// `rpc.Request`
 const REQUEST: Type =
     Type::Struct("Request", &[("ServiceMethod", Type::String), ("Seq", Type::Uint)]);
+/// `rpc.Response`
+pub const RESPONSE: Type = Type::Struct(
+    "Response",
+    &[("ServiceMethod", Type::String), ("Seq", Type::Uint), ("Error", Type::String)],
+);
+/// What stands for an answer where there is an error or nothing to say.
+pub const NOTHING: Type = Type::Struct("Nothing", &[]);
 
 /// Why a call failed.
 #[derive(Debug)]

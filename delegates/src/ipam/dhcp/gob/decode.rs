@@ -5,14 +5,14 @@ use std::{
     io::{self, ErrorKind, Read},
 };
 
-use super::Value;
+use super::{LONGEST, Value};
 
-/// The longest message that is read: an answer of the DHCP daemon's has some hundred bytes.
-const LONGEST: u64 = 1 << 20;
 /// How deep a value may be.
 const DEEPEST: usize = 16;
 /// The most values in one message: some take no byte.
 const MOST: usize = 1 << 16;
+/// The most types that a stream may describe.
+const MOST_TYPES: usize = 256;
 
 /// A type as the stream describes it.
 #[derive(Clone, Debug)]
@@ -24,20 +24,64 @@ enum Wire {
     Opaque,
 }
 
-/// Reads one stream, and knows the types that it has described.
+/// The types that a stream has described.
+#[derive(Default)]
+pub struct Types(HashMap<i64, Wire>);
+
+/// Reads one stream.
 pub struct Decoder<R> {
     from: R,
-    types: HashMap<i64, Wire>,
+    types: Types,
 }
 
 fn wrong(why: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("no gob: {why}"))
 }
 
+impl Types {
+    /// Reads one message, without its length: a value, or `None` where it describes a type.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` for what Go does not write.
+    pub fn read(&mut self, message: &[u8]) -> io::Result<Option<Value>> {
+        let mut body = Body { left: message, budget: MOST };
+        let id = body.int()?;
+        if id < 0 {
+            let described = body.wire_type()?;
+            let own = id.checked_neg().ok_or_else(|| wrong("a type's id"))?;
+            if self.0.len() == MOST_TYPES || self.0.insert(own, described).is_some() {
+                return Err(wrong("a type is described twice, or there are too many"));
+            }
+            return Ok(None);
+        }
+        let is_struct = matches!(self.0.get(&id), Some(Wire::Struct(_)));
+        if !is_struct && body.uint()? != 0 {
+            return Err(wrong("a value that stands alone begins with 0"));
+        }
+        body.value(&self.0, id, 0).map(Some)
+    }
+}
+
+/// What the first byte of a message says of its length: the length, or in how many bytes it follows, the highest first.
+///
+/// # Errors
+///
+/// `InvalidData` where it would be longer than 8 bytes.
+pub fn length(first: u8) -> io::Result<Result<u64, usize>> {
+    match first {
+        small @ 0..128 => Ok(Ok(small.into())),
+        negated => match usize::from(negated.wrapping_neg()) {
+            count @ 1..=8 => Ok(Err(count)),
+            _ => Err(wrong("a length")),
+        },
+    }
+}
+
 impl<R: Read> Decoder<R> {
     /// Reads from here on.
     pub fn new(from: R) -> Self {
-        Self { from, types: HashMap::new() }
+        Self { from, types: Types::default() }
     }
 
     /// The next value.
@@ -48,33 +92,20 @@ impl<R: Read> Decoder<R> {
     pub fn decode(&mut self) -> io::Result<Value> {
         loop {
             let body = self.message()?;
-            let mut body = Body { left: &body, budget: MOST };
-            let id = body.int()?;
-            if id < 0 {
-                let described = body.wire_type()?;
-                let own = id.checked_neg().ok_or_else(|| wrong("a type's id"))?;
-                if self.types.insert(own, described).is_some() {
-                    return Err(wrong("a type is described twice"));
-                }
-                continue;
+            if let Some(value) = self.types.read(&body)? {
+                return Ok(value);
             }
-            let is_struct = matches!(self.types.get(&id), Some(Wire::Struct(_)));
-            if !is_struct && body.uint()? != 0 {
-                return Err(wrong("a value that stands alone begins with 0"));
-            }
-            return body.value(&self.types, id, 0);
         }
     }
 
     fn message(&mut self) -> io::Result<Vec<u8>> {
         let mut first = [0];
         self.from.read_exact(&mut first)?;
-        let length = match first[0] {
-            small @ 0..128 => small.into(),
-            negated => {
+        let length = match length(first[0])? {
+            Ok(length) => length,
+            Err(count) => {
                 let mut all = [0; 8];
-                let count = usize::from(negated.wrapping_neg());
-                let at = all.len().checked_sub(count).ok_or_else(|| wrong("a length"))?;
+                let at = all.len() - count;
                 self.from.read_exact(&mut all[at..])?;
                 u64::from_be_bytes(all)
             }

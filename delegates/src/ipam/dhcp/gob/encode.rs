@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use super::{Type, Value};
 
 /// Ids of the types that every stream knows.
+const INT: i64 = 2;
 const UINT: i64 = 3;
 const BYTES: i64 = 5;
 const STRING: i64 = 6;
@@ -35,28 +36,42 @@ impl Encoder {
 
     /// The id of a type, which is described where the stream does not know it yet, and before it what it is made of.
     fn describe(&mut self, out: &mut Vec<u8>, of: &Type) -> i64 {
-        let (name, fields) = match of {
+        let (name, parts) = match of {
+            Type::Int => return INT,
             Type::Uint => return UINT,
             Type::Bytes => return BYTES,
             Type::String => return STRING,
-            Type::Struct(name, fields) => (*name, *fields),
+            Type::List(name, of) => (*name, Parts::Elements(of)),
+            Type::Struct(name, fields) => (*name, Parts::Fields(fields)),
         };
         if let Some(at) = self.described.iter().position(|one| *one == name) {
             return id(at);
         }
-        let fields: Vec<_> =
-            fields.iter().map(|(name, part)| (*name, self.describe(out, part))).collect();
+        let fields: Vec<_> = match parts {
+            Parts::Elements(of) => vec![("", self.describe(out, of))],
+            Parts::Fields(fields) => {
+                fields.iter().map(|(name, part)| (*name, self.describe(out, part))).collect()
+            }
+        };
         let own = id(self.described.len());
         self.described.push(name);
 
-        // A wireType, of which the field for structs is there, and in it a CommonType with name and id.
+        // A wireType, of which the field for slices (2) or structs (3) is there, and in it a CommonType with name and id.
         let mut body = Vec::new();
         int(&mut body, -own);
-        body.extend([3, 1, 1]);
+        let is_list = matches!(parts, Parts::Elements(_));
+        body.extend([if is_list { 2 } else { 3 }, 1, 1]);
         bytes(&mut body, name.as_bytes());
         uint(&mut body, 1);
         int(&mut body, own);
         body.push(0);
+        if let (true, [(_, element)]) = (is_list, fields.as_slice()) {
+            uint(&mut body, 1);
+            int(&mut body, *element);
+            body.extend([0, 0]);
+            message(out, &body);
+            return own;
+        }
         if !fields.is_empty() {
             uint(&mut body, 1);
             uint(&mut body, fields.len() as u64);
@@ -74,6 +89,13 @@ impl Encoder {
     }
 }
 
+/// What a described type is made of.
+#[derive(Clone, Copy)]
+enum Parts {
+    Elements(&'static Type),
+    Fields(&'static [(&'static str, Type)]),
+}
+
 fn id(at: usize) -> i64 {
     FIRST + i64::try_from(at).unwrap_or_default()
 }
@@ -85,6 +107,11 @@ fn message(out: &mut Vec<u8>, body: &[u8]) {
 
 fn put(out: &mut Vec<u8>, of: &Type, value: &Value) {
     match (of, value) {
+        (Type::Int, Value::Int(number)) => int(out, *number),
+        (Type::List(_, of), Value::List(all)) => {
+            uint(out, all.len() as u64);
+            all.iter().for_each(|one| put(out, of, one));
+        }
         (Type::Uint, Value::Uint(number)) => uint(out, *number),
         (Type::Bytes, Value::Bytes(all)) => bytes(out, all),
         (Type::String, Value::String(text)) => bytes(out, text.as_bytes()),
@@ -107,6 +134,8 @@ fn put(out: &mut Vec<u8>, of: &Type, value: &Value) {
 /// Whether a field is sent: it is not zero, and of its type.
 fn is_sent(of: &Type, value: &Value) -> bool {
     match (of, value) {
+        (Type::Int, Value::Int(number)) => *number != 0,
+        (Type::List(..), Value::List(all)) => !all.is_empty(),
         (Type::Uint, Value::Uint(number)) => *number != 0,
         (Type::Bytes, Value::Bytes(all)) => !all.is_empty(),
         (Type::String, Value::String(text)) => !text.is_empty(),

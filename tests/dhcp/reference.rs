@@ -1,72 +1,18 @@
-//! Addresses from DHCP servers, by the daemon of the reference plugins.
-#![allow(clippy::unwrap_used, reason = "test code")]
+//! Catena's plugin with the reference plugins' daemon.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::time::Duration;
 
-use serde_json::{Value, json};
-use testnode::{Background, Catena, Container, Node, PluginOutput, Shared, assert_same, until};
+use serde_json::json;
+use testnode::{Catena, Node, PluginOutput, Shared, assert_same};
 
-const CATENA: &str = env!("CARGO_BIN_EXE_catena");
-/// Of Debian's containernetworking-plugins.
-const REFERENCE: &str = "/usr/lib/cni/dhcp";
-const SOCKET: &str = "/run/cni/dhcp.sock";
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A bridge of the node's with a network behind it, in which dnsmasq serves.
-struct Lan<'n> {
-    node: &'n Node,
-    server: Container,
-    dnsmasq: Background,
-}
-
-impl<'n> Lan<'n> {
-    fn new(node: &'n Node) -> Self {
-        let server = node.container("server");
-        node.ip("link add cni1 type bridge\nlink set cni1 up\n\
-             link add lan type veth peer name eth0 netns server\nlink set lan master cni1 up\n");
-        server.ip("link set lo up\naddr add 10.7.0.1/24 dev eth0\nlink set eth0 up\n");
-        let leases = node.fresh_path("leases").display().to_string();
-        let dnsmasq = server
-            .cmd(["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root"])
-            .args(["--interface=eth0", "--bind-interfaces", "--dhcp-authoritative", "--no-ping"])
-            .args(["--dhcp-range=10.7.0.50,10.7.0.59,255.255.255.0,1h", "--log-dhcp", "--log-facility=-"])
-            .args(["--dhcp-option=option:classless-static-route,10.9.0.0/16,10.7.0.3,0.0.0.0/0,10.7.0.1"])
-            .args([format!("--dhcp-leasefile={leases}"), "--pid-file=".into()])
-            .spawn(node.fresh_path("dnsmasq.log"));
-        until("dnsmasq serves", PATIENCE, || {
-            dnsmasq.log().contains("DHCP, IP range").then_some(())
-        });
-        Self { node, server, dnsmasq }
-    }
-
-    /// The daemon of the reference plugins.
-    fn daemon(&self) -> Background {
-        self.node.run(["mkdir", "-p", "/run/cni"]);
-        let daemon = self
-            .node
-            .cmd([REFERENCE, "daemon", "-socketpath", SOCKET])
-            .spawn(self.node.fresh_path("dhcp.log"));
-        until("the DHCP daemon listens", PATIENCE, || Path::new(SOCKET).exists().then_some(()));
-        daemon
-    }
-
-    fn catena(&self) -> Catena<'n> {
-        Catena::new(self.node, CATENA)
-    }
-}
-
-fn list() -> Value {
-    let bridge = json!({ "type": "bridge", "bridge": "cni1", "ipam": { "type": "dhcp", "request": [{ "option": "121" }] } });
-    json!({ "cniVersion": "1.1.0", "name": "leased", "plugins": [bridge] })
-}
+use crate::lan::{Daemon, Lan, list};
+use crate::{CATENA, REFERENCE};
 
 #[test]
 fn a_lease_gives_address_and_routes_and_is_given_back() {
     let node = Node::new();
     let lan = Lan::new(&node);
-    let mut daemon = lan.daemon();
+    let mut daemon = lan.reference();
     let pod = node.container("pod");
     let (catena, list) = (lan.catena(), list());
     let before = node.snapshot();
@@ -80,11 +26,10 @@ fn a_lease_gives_address_and_routes_and_is_given_back() {
     pod.ping("10.7.0.1");
     assert!(pod.run(["ip", "route"]).contains("10.9.0.0/16 via 10.7.0.3"));
     catena.check(&list, &pod);
-    lan.server.ping(address.split('/').next().unwrap());
+    let address = address.split('/').next().unwrap();
+    lan.server.host().ping(address);
     catena.del(&list, &pod);
-    until("the lease is given back", PATIENCE, || {
-        lan.dnsmasq.log().contains("DHCPRELEASE(eth0)").then_some(())
-    });
+    lan.await_released(address);
     assert_same(&before, &node.snapshot(), &Shared::none().catena("leased").device("cni1"));
     // One that ended before its lease was given back ends in peace, too.
     catena.add(&list, &pod);
@@ -132,10 +77,7 @@ fn what_the_server_refuses_is_an_error_of_add() {
     node.run(["mkdir", "-p", "/run/cni"]);
     // A bridge without a server.
     node.ip("link add cni1 type bridge\nlink set cni1 up\n");
-    let daemon = node
-        .cmd([REFERENCE, "daemon", "-socketpath", SOCKET, "-timeout", "200ms", "-resendmax", "1s"])
-        .spawn(node.fresh_path("dhcp.log"));
-    until("the DHCP daemon listens", PATIENCE, || Path::new(SOCKET).exists().then_some(()));
+    let daemon = Daemon::start(&node, REFERENCE, &["-timeout", "200ms", "-resendmax", "1s"]);
     let pod = node.container("pod");
     let before = node.snapshot();
     let add = Catena::new(&node, CATENA).try_add(&list(), &pod);

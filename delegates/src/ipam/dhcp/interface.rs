@@ -1,0 +1,51 @@
+//! What a lease gives an interface that has its addresses already: whoever keeps the lease changes them with it.
+
+use std::slice::from_ref;
+
+use chain::{CniResult, Error, Result, result::IpConfig};
+use nix::errno::Errno;
+
+use crate::{
+    interface::wanted_route,
+    net::{Net, NetError, addr::NewAddress, route::Route},
+};
+
+/// Gives the interface the addresses and routes of `new` in place of those of `old`; what both have is left alone. Goes on over
+/// errors: what does not go is not to keep the rest from coming.
+pub fn change(net: &Net, ifname: &str, old: &CniResult, new: &CniResult) -> Result<()> {
+    let index = net.link().require(ifname)?.index;
+    let (had, has) = (routes(old, index), routes(new, index));
+    let lacks = |of: &CniResult, ip: &IpConfig| !of.ips.iter().any(|one| one.address == ip.address);
+    let moved = old.ips.iter().any(|ip| lacks(new, ip)) || new.ips.iter().any(|ip| lacks(old, ip));
+
+    let mut errors = Vec::new();
+    let mut note = |done: std::result::Result<(), NetError>| errors.extend(done.err());
+    // Routes by a gateway that is not to be reached any more have to go before the new ones: they may be to the same places.
+    for route in had.iter().filter(|route| !has.contains(route)) {
+        note(net.route().del(route).map(drop));
+    }
+    // An address that was there before others of its subnet takes these with it, so it goes first.
+    for ip in old.ips.iter().filter(|ip| lacks(new, ip)) {
+        note(net.addr().del(index, ip.address).map(drop));
+    }
+    for ip in new.ips.iter().filter(|ip| lacks(old, ip)) {
+        note(match net.addr().add(index, &NewAddress::new(ip.address)) {
+            Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(()),
+            done => done,
+        });
+    }
+    // The kernel removes what an address that goes was needed for, so what stays is set as well.
+    for route in has.iter().filter(|route| moved || !had.contains(route)) {
+        note(net.route().add(route).map(drop));
+    }
+    Error::join(errors.into_iter().map(Error::from).collect()).map_or(Ok(()), Err)
+}
+
+/// The routes of a result, those on the link first: others lead by gateways that these lead to.
+fn routes(result: &CniResult, index: u32) -> Vec<Route> {
+    let ips: Vec<_> = result.ips.iter().flat_map(from_ref).collect();
+    let mut routes: Vec<_> =
+        result.routes.iter().map(|route| wanted_route(route, index, &ips)).collect();
+    routes.sort_by_key(|route| route.via.is_some());
+    routes
+}

@@ -1,0 +1,141 @@
+//! The DHCP daemon: gets leases for containers' interfaces, keeps them and gives them back.
+//!
+//! It is run as `dhcp daemon`, with the reference plugin's flags. Plugins, this one's and the reference's, ask for leases at its
+//! socket; what is leased is on record for that socket, and taken up again by whoever has it next.
+
+mod ask;
+mod attachment;
+mod call;
+mod connection;
+mod door;
+mod farewell;
+mod flags;
+mod keeper;
+mod place;
+mod record;
+mod server;
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::{Path, PathBuf},
+    process::{self, ExitCode},
+};
+
+use chain::{Code, Error, Result};
+use delegates::dhcp::Timing;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
+
+use self::{
+    door::{Door, Opened},
+    flags::Flags,
+    keeper::{Keeper, Manner},
+};
+use crate::{daemon, logging, wiring};
+
+/// Where the daemon listens, unless it is told otherwise.
+const DEFAULT_SOCKET: &str = delegates::ipam::dhcp::SOCKET;
+/// How many containers' namespaces are visited at once.
+const VISITS: usize = 16;
+
+/// `dhcp daemon`, with what comes after these words.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    logging::init("info");
+    match run_until_told(&Flags::read(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dhcp daemon: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until the process is told to end (SIGTERM, SIGINT). The leases stay: the next daemon takes them up.
+fn run_until_told(flags: &Flags) -> Result<()> {
+    if let Some(path) = &flags.pid_file {
+        write_pid(path)?;
+    }
+    daemon::share_heap();
+    let dirs = wiring::dirs()?;
+    let path = prefixed(&flags.host_prefix, &flags.socket);
+    let door = match Door::open(&path, door::handed_over()?, &dirs)? {
+        Opened::Door(door) => door,
+        Opened::Anothers => {
+            return Err(Error::new(
+                Code::TryAgain,
+                format!(
+                    "another DHCP daemon answers on {}: end it, or give -socketpath",
+                    path.display()
+                ),
+            ));
+        }
+    };
+    let timing =
+        Timing { answer: flags.timeout, pause: flags.resend_max, all: flags.resend_timeout };
+    let manner = Manner { timing, broadcast: flags.broadcast };
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
+        let told = |kind| signal(kind).map_err(|error| Error::io(format!("signals: {error}")));
+        let (mut term, mut int) = (told(SignalKind::terminate())?, told(SignalKind::interrupt())?);
+        let keeper = Keeper::start(door.path.clone(), dirs, manner).await?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %door.path.display(), "serving DHCP");
+        tokio::select! {
+            served = server::serve(&door, keeper, flags.host_prefix.clone().into()) => served,
+            _ = term.recv() => Ok(()),
+            _ = int.recv() => Ok(()),
+        }
+    });
+    end(runtime, door);
+    if let Some(path) = &flags.pid_file {
+        let _ = fs::remove_file(path);
+    }
+    served
+}
+
+fn write_pid(path: &Path) -> Result<()> {
+    if !path.is_absolute() {
+        return Err(Error::config(format!(
+            "-pidfile {}: it must be an absolute path",
+            path.display()
+        )));
+    }
+    fs::write(path, format!("{}\n", process::id()))
+        .map_err(|error| Error::io(format!("-pidfile {}: {error}", path.display())))
+}
+
+/// A path as this process sees it. Go's daemon puts the two together as they stand.
+fn prefixed(prefix: &OsStr, path: &Path) -> PathBuf {
+    let mut whole = prefix.to_owned();
+    whole.push(path);
+    whole.into()
+}
+
+/// One thread for all that waits, and some more for what blocks.
+fn runtime() -> Result<Runtime> {
+    raise_limit();
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(VISITS)
+        .build()
+        .map_err(|error| Error::io(format!("the runtime: {error}")))
+}
+
+/// Ends all that is at work, and then leaves the socket to others: by then nobody writes records any more.
+fn end(runtime: Runtime, door: Door) {
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    drop(door);
+}
+
+/// Each container that waits for a lease takes two descriptors; the usual limit for a service is 1024.
+fn raise_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, soft, "the limit of open files stays");
+    }
+}

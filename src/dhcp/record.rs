@@ -1,0 +1,150 @@
+//! Leases on record: a daemon that starts takes them up again, whatever ended the one before.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use chain::{
+    Dirs, NetnsId, Result,
+    files::{self, Found, at, short},
+};
+use delegates::dhcp::Lease;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::call::Key;
+
+/// The form that is written here. Another one is passed over, and stays.
+const FORMAT: u32 = 1;
+
+/// An attachment whose lease is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    format: u32,
+    /// Whose the lease is.
+    #[serde(flatten)]
+    pub key: Key,
+    /// The path of the container's namespace, as this daemon sees it.
+    pub netns: PathBuf,
+    /// The namespace that was there: another one under the same path is another container's.
+    pub netns_id: NetnsId,
+    /// The boot in which that was.
+    pub boot: String,
+    /// `CNI_ARGS`, and `ipam` of the configuration: what servers are asked and told.
+    pub args: String,
+    pub ipam: Map<String, Value>,
+    /// The interface's hardware address.
+    pub mac: String,
+    /// The host's interface by which the container's reaches its network: where the lease is given back once the namespace is
+    /// gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
+    /// The lease; none after it was lost, as long as there is no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Lease>,
+    /// From when the lease's times count, in seconds since 1970.
+    pub since: u64,
+}
+
+impl Record {
+    /// A record of an attachment without a lease yet.
+    pub fn new(key: Key, netns: PathBuf, netns_id: NetnsId, boot: String) -> Self {
+        Self {
+            format: FORMAT,
+            key,
+            netns,
+            netns_id,
+            boot,
+            args: String::new(),
+            ipam: Map::new(),
+            mac: String::new(),
+            uplink: None,
+            lease: None,
+            since: 0,
+        }
+    }
+
+    /// Whether its namespace is still the one at its path.
+    pub fn namespace_lives(&self, boot: &str) -> bool {
+        self.boot == boot && NetnsId::of(&self.netns) == Some(self.netns_id)
+    }
+
+    /// How old the lease is by the clock on the wall. A clock that was set back makes it young, not older than time.
+    pub fn age(&self) -> Duration {
+        now().saturating_sub(Duration::from_secs(self.since))
+    }
+}
+
+/// The time since 1970.
+pub fn now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The records of one socket: `<state>/dhcp/<socket>/<network>@<container>@<ifname>.json`. There is one daemon at a socket, and so
+/// one writer.
+#[derive(Clone, Debug)]
+pub struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    /// Those of a socket; their folder is made.
+    pub fn open(socket: &Path, dirs: &Dirs) -> Result<Self> {
+        let socket = socket.to_string_lossy().trim_start_matches('/').replace('/', "-");
+        let dir = dirs.state.join("dhcp").join(short(&socket, 200));
+        files::create_dirs(&dir)?;
+        Ok(Self { dir })
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        let Key { network, container_id, ifname } = key;
+        self.dir.join(format!("{}.json", short(&format!("{network}@{container_id}@{ifname}"), 200)))
+    }
+
+    /// Writes a record, atomically and durably.
+    pub fn write(&self, record: &Record) -> Result<()> {
+        let text = serde_json::to_vec(record)
+            .map_err(|error| chain::Error::internal(format!("the lease's record: {error}")))?;
+        files::write(&self.path(&record.key), &text).map(drop)
+    }
+
+    /// Removes a record; it need not be there.
+    pub fn remove(&self, key: &Key) -> Result<()> {
+        files::remove_file(&self.path(key))
+    }
+
+    /// All records. What cannot be understood is set aside.
+    pub fn all(&self) -> Result<Vec<Record>> {
+        let mut names = files::names(&self.dir)?;
+        names.retain(|name| !name.starts_with('.') && name.ends_with(".json"));
+        names.sort();
+        Ok(names.iter().filter_map(|name| self.read(&self.dir.join(name))).collect())
+    }
+
+    fn read(&self, path: &Path) -> Option<Record> {
+        let why = match files::read(path) {
+            Ok(Found::Content(text)) => match serde_json::from_slice::<Record>(&text) {
+                Ok(record) if record.format != FORMAT => {
+                    let (path, format) = (path.display(), record.format);
+                    tracing::warn!(
+                        "{path} has format {format}: a newer catena wrote it, and keeps that lease"
+                    );
+                    return None;
+                }
+                Ok(record) if self.path(&record.key) == path => return Some(record),
+                Ok(_) => "it is about another attachment than its name says".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            Ok(Found::Nothing) => return None,
+            Ok(Found::NoFile(why)) => why.to_owned(),
+            Err(error) => {
+                tracing::warn!("passing over a lease: {}", at(path, &error));
+                return None;
+            }
+        };
+        files::set_aside(path, &why);
+        None
+    }
+}

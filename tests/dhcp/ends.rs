@@ -1,0 +1,83 @@
+//! How leases end: with DEL, with the namespace, and with whoever asked for them.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
+use testnode::Node;
+use testnode::dhcp::Program;
+
+use crate::SOCKET;
+use crate::lan::{Daemon, Lan, address, list, short, state};
+
+#[test]
+fn del_after_the_namespace_is_gone_gives_the_lease_back() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let daemon = lan.daemon();
+    let pod = node.container("pod");
+    let path = pod.path().to_owned();
+    let address = address(&lan.catena().add(&list(), &pod));
+    pod.delete();
+    lan.catena().try_del(&list(), &path).success();
+    lan.await_released(&address);
+    assert_eq!(lan.server.released(&address), 1, "{}", daemon.log());
+    lan.catena().try_del(&list(), &path).success();
+}
+
+#[test]
+fn a_namespace_that_disappears_without_del_ends_its_lease() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let daemon = lan.daemon();
+    let [one, two] = ["one", "two"].map(|name| node.container(name));
+    let [gone, stays] = [&one, &two].map(|pod| address(&lan.catena().add(&list(), pod)));
+    one.delete();
+    lan.await_released(&gone);
+    daemon.await_log("is gone without DEL");
+    assert_eq!(lan.server.released(&stays), 0);
+    assert_eq!(state(&two, "eth0").0, [stays]);
+}
+
+#[test]
+fn an_interface_that_disappears_without_del_ends_its_lease_when_it_is_to_be_renewed() {
+    let node = Node::new();
+    let lan = Lan::with(&node, Program::Isc, short(3600, [2, 3000]));
+    let daemon = lan.daemon();
+    let pod = node.container("pod");
+    let address = address(&lan.catena().add(&list(), &pod));
+    pod.ip("link del eth0\n");
+    daemon.await_log("its interface is gone without DEL");
+    lan.await_released(&address);
+}
+
+#[test]
+fn an_add_that_is_killed_while_it_waits_leaves_nothing() {
+    let node = Node::new();
+    // A bridge without a server.
+    node.ip("link add cni1 type bridge\nlink set cni1 up\n");
+    let daemon = Daemon::catenas(&node, &[]);
+    let pod = node.container("pod");
+    let list = node.json_file("leased.conflist", &list());
+    let catena = testnode::Catena::new(&node, crate::CATENA);
+    let add = catena.cmd(["add".as_ref(), list.as_os_str(), pod.path().as_os_str()]);
+    let mut add = add.spawn(node.fresh_path("add.log"));
+    daemon.await_log("a lease is asked for");
+    // The plugin is gone: what it asked for is given up.
+    add.kill();
+    daemon.await_log("whoever asked for the lease is gone");
+}
+
+#[test]
+fn a_plugin_that_does_not_speak_keeps_nobody_waiting() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    let mut silent: Vec<_> = (0..5).map(|_| UnixStream::connect(SOCKET).unwrap()).collect();
+    for (stream, text) in
+        silent.iter_mut().zip(["GET / HTTP/1.0\n\n", "CONNECT /_goRPC_ HTTP/1.0\n\n\x7f", "no"])
+    {
+        stream.write_all(text.as_bytes()).unwrap();
+    }
+    let pod = node.container("pod");
+    lan.catena().add(&list(), &pod);
+}

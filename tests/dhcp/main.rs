@@ -1,0 +1,18 @@
+//! Addresses from DHCP servers: by Catena's daemon and by the reference plugins', with Catena's plugin and with the reference's.
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+mod ends;
+mod kept;
+mod lan;
+mod many;
+mod reference;
+mod restarts;
+mod served;
+
+use std::time::Duration;
+
+const CATENA: &str = env!("CARGO_BIN_EXE_catena");
+/// Of Debian's containernetworking-plugins.
+const REFERENCE: &str = "/usr/lib/cni/dhcp";
+const SOCKET: &str = "/run/cni/dhcp.sock";
+const PATIENCE: Duration = Duration::from_secs(30);

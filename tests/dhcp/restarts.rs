@@ -1,0 +1,115 @@
+//! Leases survive the daemon.
+
+use std::fs;
+
+use testnode::dhcp::{Family, Pool, Program};
+use testnode::{Node, Restart, until};
+
+use crate::PATIENCE;
+use crate::lan::{self, FIRST, Lan, address, await_address, list, short, state};
+
+const RECORDS: &str = "/var/lib/catena/dhcp/run-cni-dhcp.sock";
+
+fn records() -> Vec<std::path::PathBuf> {
+    let files = fs::read_dir(RECORDS).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|kind| kind == "json")).collect()
+}
+
+#[test]
+fn a_daemon_that_was_killed_is_followed_by_one_that_keeps_its_leases() {
+    let node = Node::new();
+    let lan = Lan::with(&node, Program::Isc, short(3600, [2, 3000]));
+    let mut daemon = lan.daemon();
+    let pods: Vec<_> = (0..3).map(|n| node.container(&format!("pod{n}"))).collect();
+    let leased: Vec<_> = pods.iter().map(|pod| address(&lan.catena().add(&list(), pod))).collect();
+    daemon.kill();
+    // What nobody understands is not in the way of others.
+    fs::write(format!("{RECORDS}/odd.json"), "{").unwrap();
+    let daemon = lan.daemon();
+    for (pod, address) in pods.iter().zip(&leased) {
+        let confirmed = format!("{address} is confirmed");
+        daemon.await_log(&confirmed);
+        // From then on it is renewed as ever.
+        lan.await_granted(address, lan.server.granted(address) + 2);
+        assert_eq!(state(pod, "eth0").0.join(" "), *address);
+    }
+    assert!(daemon.log().contains("odd.json cannot be understood"), "{}", daemon.log());
+    // Nobody has asked for a new one.
+    assert_eq!(lan.server.log().matches("DHCPDISCOVER from").count(), 3);
+    for (pod, address) in pods.iter().zip(&leased) {
+        lan.catena().del(&list(), pod);
+        lan.await_released(address);
+    }
+    assert_eq!(records().len(), 0);
+}
+
+#[test]
+fn a_lease_that_is_refused_after_a_restart_is_replaced() {
+    let node = Node::new();
+    let mut lan = Lan::new(&node);
+    let mut daemon = lan.daemon();
+    let (pod, first) = lan.not_the_first(&list());
+    daemon.kill();
+    lan.serve_the_first(Pool::new(Family::V4));
+    let daemon = lan.daemon();
+    daemon.await_log(&format!("the lease of {first} is lost"));
+    await_address(&pod, Some(FIRST));
+}
+
+#[test]
+fn a_lease_whose_server_is_away_at_a_restart_stays_until_its_end() {
+    let node = Node::new();
+    let mut lan = Lan::with(&node, Program::Isc, short(12, [4, 8]));
+    let mut daemon = lan.daemon();
+    let pod = node.container("pod");
+    let first = address(&lan.catena().add(&list(), &pod));
+    daemon.kill();
+    lan.server.stop();
+    let flags = ["-timeout", "1s"];
+    let mut daemon = lan::Daemon::catenas(&node, &flags);
+    daemon.await_log(&format!("{first} is not confirmed yet"));
+    assert_eq!(state(&pod, "eth0").0.join(" "), first);
+    daemon.await_log("it has expired");
+    await_address(&pod, None);
+    // A daemon that ends without a lease is followed by one that goes on asking.
+    daemon.kill();
+    let _daemon = lan::Daemon::catenas(&node, &flags);
+    lan.server.resume();
+    await_address(&pod, Some(&first));
+    until("it is on record", PATIENCE, || {
+        fs::read_to_string(&records()[0]).unwrap().contains(&first).then_some(())
+    });
+}
+
+#[test]
+fn another_container_under_the_same_path_is_left_alone() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let mut daemon = lan.daemon();
+    let pod = node.container("pod");
+    let first = address(&lan.catena().add(&list(), &pod));
+    daemon.kill();
+    pod.delete();
+    let other = node.container("pod");
+    other.ip("link add eth0 type bridge\naddr add 10.7.0.99/24 dev eth0\nlink set eth0 up\n");
+    let before = other.run(["ip", "addr"]);
+    let _daemon = lan.daemon();
+    lan.await_released(&first);
+    until("the record is gone", PATIENCE, || records().is_empty().then_some(()));
+    assert_eq!(other.run(["ip", "addr"]), before);
+}
+
+#[test]
+fn leases_of_another_boot_are_ended() {
+    let node = Node::new();
+    {
+        let lan = Lan::new(&node);
+        let _daemon = lan.daemon();
+        lan.catena().add(&list(), &node.container("pod"));
+    }
+    assert_eq!(records().len(), 1);
+    node.restart(Restart::Machine);
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    until("the record is gone", PATIENCE, || records().is_empty().then_some(()));
+}
