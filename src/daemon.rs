@@ -173,8 +173,9 @@ async fn serve(
         (Some(network), Some((node_name, cluster))) if network.watches_nodes() => {
             network.follow_nodes(node_name.clone(), cluster, metrics.clone(), &health);
         }
-        (Some(network), _) => {
-            tokio::spawn(network.follow_subnet_env(metrics.clone()));
+        (Some(network), cluster) => {
+            let cluster = cluster.as_ref().map(|(_, cluster)| cluster.clone());
+            tokio::spawn(network.follow_subnet_env(cluster, metrics.clone()));
         }
         (None, _) => {}
     }

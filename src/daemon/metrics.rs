@@ -27,6 +27,8 @@ pub struct Metrics {
     watch_up: Family<Watch, Gauge>,
     watch_objects: Family<Watch, Gauge>,
     unreached: Gauge,
+    /// Rounds of the pods' network.
+    pub rounds: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -72,6 +74,7 @@ impl Default for Metrics {
             watch_up: Family::default(),
             watch_objects: Family::default(),
             unreached: Gauge::default(),
+            rounds: Counter::default(),
         };
         let mut registry = Registry::with_prefix("catena");
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -100,6 +103,8 @@ impl Default for Metrics {
             "What keeps routes to other nodes' pods from being as they should",
             metrics.unreached.clone(),
         );
+        let rounds = metrics.rounds.clone();
+        registry.register("network_rounds", "How often the pods' network was looked at", rounds);
         registry.register("watch_objects", "Objects that a watch keeps", objects);
         Self { registry: Mutex::new(registry), ..metrics }
     }

@@ -34,7 +34,7 @@ use self::{
     keeper::{Keeper, Source, State},
     masq_config::MasqConfig,
     node::Availability,
-    services::{Shared, Told},
+    services::{Asking, Shared, Told},
 };
 use super::{Args, cached::Cached, health::Health, metrics::Metrics, watch};
 use crate::{
@@ -182,21 +182,33 @@ impl Network {
             let tell = |_: &_| notify.notify_one();
             watch::follow(watching.api(), open, writer, watched, &counted, tell).await;
         });
-        // With what kube-proxy had given the node among them, until the API tells.
-        let services = wiring::dirs().map(|dirs| cluster::recorded(&dirs).services);
-        let recorded = Told { services: services.unwrap_or_default(), pods: Vec::new() };
-        let told = self.told.clone();
-        tokio::spawn(services::follow(cluster.clone(), recorded, told, changed.clone()));
+        self.follow_services(cluster, changed.clone());
         self.keeper.node_name = node_name;
         tokio::spawn(self.keep_nodes(nodes, changed, cluster.clone(), metrics));
     }
 
-    /// Keeps the network that flannel's file says, from here on for ever.
-    pub async fn follow_subnet_env(mut self, metrics: Arc<Metrics>) {
+    /// Keeps the network that flannel's file says, from here on for ever. What a cluster's Services have for addresses its API
+    /// tells, if there is one.
+    pub async fn follow_subnet_env(mut self, cluster: Option<Arc<Cached>>, metrics: Arc<Metrics>) {
+        let changed = Arc::new(Notify::new());
+        if let Some(cluster) = &cluster {
+            self.follow_services(cluster, changed.clone());
+            // Before it has told, or failed to, no address is taken away.
+            changed.notified().await;
+        }
         loop {
             self.round(None, &metrics).await;
-            tokio::time::sleep(FILE_ROUND).await;
+            let _ = timeout(FILE_ROUND, changed.notified()).await;
         }
+    }
+
+    fn follow_services(&self, cluster: &Arc<Cached>, changed: Arc<Notify>) {
+        // With what kube-proxy had given the node among them, until the API tells.
+        let services = wiring::dirs().map(|dirs| cluster::recorded(&dirs).services);
+        let recorded = Told { services: services.unwrap_or_default(), pods: Vec::new() };
+        let asking = Asking { recorded, shared: self.told.clone(), said: Vec::new() };
+        let cluster = cluster.clone();
+        tokio::spawn(asking.follow(move || cluster.api().client(), changed));
     }
 
     async fn keep_nodes(
@@ -216,10 +228,8 @@ impl Network {
         loop {
             let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let all = nodes.state();
-            let mut peers: Vec<_> = all.iter().map(|node| node::peer(node)).collect();
-            peers.sort_by(|a, b| a.name.cmp(&b.name));
-            let now = told.map(|told| (peers, told));
-            // Kubelets write their Nodes every few minutes, and mostly nothing that matters here.
+            let now = told.map(|told| (node::peers(&all), told));
+            // Kubelets write their Nodes again and again, and mostly nothing that matters here.
             let is_due =
                 now != last || begun.elapsed() >= ROUND || self.keeper.addresses.are_outdated();
             if let Some((peers, _)) = now.as_ref().filter(|_| is_due) {
@@ -252,6 +262,7 @@ impl Network {
         if let Ok(done) = round.await {
             self.keeper = done;
         }
+        metrics.rounds.inc();
         metrics.unreached(self.keeper.problems.len());
     }
 }

@@ -1,5 +1,6 @@
 //! A node of flannel's: its file stands in for the API.
 
+use serde_json::json;
 use testnode::{Node, until};
 
 use crate::{PATIENCE, machines::Wires};
@@ -39,4 +40,23 @@ fn pods_get_the_network_that_flannels_file_says_without_an_api() {
         daemon.log().contains("it has no FLANNEL_SUBNET").then_some(())
     });
     assert!(text().contains("1400"));
+}
+
+#[test]
+fn services_addresses_are_the_apis_beside_flannels_file_too() {
+    let node = Node::new();
+    let wires = Wires::new(&node);
+    let a = wires.machine("a", 1, 11);
+    let kubeadm = json!({
+        "metadata": { "name": "kubeadm-config" },
+        "data": { "ClusterConfiguration": "networking: { serviceSubnet: 10.96.0.0/12 }\n" },
+    });
+    wires.api.admin().create("/api/v1/namespaces/kube-system/configmaps", &kubeadm);
+    let file = node.dir("flannel").join("subnet.env");
+    node.write(&file, FILE);
+    let path = file.display().to_string();
+    let _daemon = a.daemon(&["--subnet-env", &path, "--conf-dir", &a.conf_dir()]);
+    until("the network is there", PATIENCE, || a.conflist().exists().then_some(()));
+    let services = a.netns.run(["nft", "list", "set", "inet", "catena", "services4"]);
+    assert!(services.contains("10.96.0.0/12"), "{services}");
 }

@@ -16,6 +16,9 @@ use crate::{CATENA, PATIENCE};
 /// Has the API server listen on all addresses.
 pub const EVERYWHERE: &str = "--bind-address=0.0.0.0";
 
+/// Where a machine's daemon may serve its metrics.
+pub const METRICS: &str = "127.0.0.1:9464";
+
 /// The wires between the nodes, and the API server at the end of each.
 pub struct Wires<'n> {
     pub node: &'n Node,
@@ -157,6 +160,14 @@ impl Machine<'_> {
             .args([bin_dir])
             .args(args)
             .spawn(self.wires.node.fresh_path(&format!("{}.log", self.name)))
+    }
+
+    /// A number that its daemon tells of itself; it serves [`METRICS`].
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        let url = format!("http://{METRICS}/metrics");
+        let page = self.netns.try_run(["curl", "--silent", "--noproxy", "*", &url]).stdout;
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|number| number.parse().unwrap())
     }
 
     /// A command on it, with its own `/run/catena`, `/var/lib/catena` and `/var/lib/cni`.

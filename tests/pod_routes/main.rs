@@ -8,6 +8,7 @@ mod flannel;
 mod led;
 mod left;
 mod machines;
+mod rounds;
 mod together;
 mod transfer;
 mod upgrade;

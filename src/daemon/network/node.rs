@@ -1,6 +1,6 @@
 //! Node objects: what is read of them, and the condition that is theirs.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, Request};
@@ -16,8 +16,15 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The condition that keeps pods from a node until its network serves: cloud providers set it on new Nodes.
 const UNAVAILABLE: &str = "NetworkUnavailable";
 
+/// What is known of all nodes, in the order of their names. It is the same as long as nothing has changed that matters here.
+pub fn peers(nodes: &[Arc<AnyObject>]) -> Vec<Peer> {
+    let mut peers: Vec<_> = nodes.iter().map(|node| peer(node)).collect();
+    peers.sort_by(|a, b| a.name.cmp(&b.name));
+    peers
+}
+
 /// What other nodes need to know of it.
-pub fn peer(node: &AnyObject) -> Peer {
+fn peer(node: &AnyObject) -> Peer {
     let spec = node.spec.as_ref();
     let cidrs = match spec.map_or(&[][..], |spec| &spec.pod_cidrs) {
         [] => spec.map_or(&[][..], |spec| spec.pod_cidr.as_slice()),
@@ -89,5 +96,45 @@ async fn patch(cluster: &Cached, name: &str, hindered: Option<&str>) -> Result<(
     match timeout(LIMIT, cluster.api().client().request::<AnyObject>(request)).await {
         Ok(done) => done.map(drop).map_err(|error| error.to_string()),
         Err(_) => Err("the API does not answer".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code")]
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn peers_of(objects: &[Value]) -> Vec<Peer> {
+        let read = |object: &Value| Arc::new(serde_json::from_value(object.clone()).unwrap());
+        peers(&objects.iter().map(read).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_kubelets_write_again_and_again_changes_nothing() {
+        let a = json!({
+            "metadata": { "name": "a", "resourceVersion": "1" },
+            "spec": { "podCIDR": "10.1.1.0/24", "podCIDRs": ["10.1.1.0/24"] },
+            "status": {
+                "addresses": [{ "type": "InternalIP", "address": "192.168.1.11" }],
+                "conditions": [{ "type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z" }],
+            },
+        });
+        let b = json!({ "metadata": { "name": "b" } });
+        let before = peers_of(&[a.clone(), b.clone()]);
+        let mut beating = a.clone();
+        beating["metadata"]["resourceVersion"] = json!("2");
+        beating["metadata"]["annotations"] = json!({ "seen": "now" });
+        beating["spec"]["taints"] = json!([{ "key": "disk", "effect": "NoSchedule" }]);
+        beating["status"]["conditions"][0]["lastHeartbeatTime"] = json!("2026-01-01T00:05:00Z");
+        beating["status"]["conditions"][0]["status"] = json!("False");
+        beating["status"]["images"] = json!([{ "names": ["web"] }]);
+        // A watch lists them in no order.
+        assert_eq!(peers_of(&[b.clone(), beating]), before);
+        let mut moved = a;
+        moved["status"]["addresses"][0]["address"] = json!("192.168.1.12");
+        assert_ne!(peers_of(&[moved, b]), before);
     }
 }

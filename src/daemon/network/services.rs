@@ -14,7 +14,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{super::cached::Cached, yaml};
+use super::yaml;
 
 /// How often the API is asked: what it tells hardly ever changes.
 const PERIOD: Duration = Duration::from_secs(60);
@@ -35,13 +35,32 @@ pub struct Told {
 /// What the API told last; `None` before it has been asked.
 pub type Shared = Arc<Mutex<Option<Told>>>;
 
-/// Asks again and again, from here on for ever; `changed` hears of what is new. Where nothing is told, what is on record from
-/// before goes on being so.
-pub async fn follow(cluster: Arc<Cached>, recorded: Told, shared: Shared, changed: Arc<Notify>) {
-    let mut said = Vec::new();
-    loop {
+/// Who asks the API again and again.
+pub struct Asking {
+    /// What is on record from before, which goes on being so where nothing is told.
+    pub recorded: Told,
+    /// Where it is told.
+    pub shared: Shared,
+    /// What was logged as wrong.
+    pub said: Vec<String>,
+}
+
+impl Asking {
+    /// Asks from here on for ever, by the client of each moment; `changed` hears of what is new.
+    pub async fn follow(mut self, client: impl Fn() -> Client, changed: Arc<Notify>) {
+        loop {
+            let (is_new, pause) = self.once(client()).await;
+            if is_new {
+                changed.notify_one();
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Asks once. Whether there is anything new, and when to ask again.
+    async fn once(&mut self, client: Client) -> (bool, Duration) {
         let mut wrong = Vec::new();
-        let asked = timeout(LIMIT, ask(cluster.api().client(), &mut wrong)).await;
+        let asked = timeout(LIMIT, ask(client, &mut wrong)).await;
         let told = asked.unwrap_or_else(|_| Err("the API does not answer".into()));
         let (told, pause) = match told {
             Ok(told) => (Some(told), PERIOD),
@@ -50,21 +69,15 @@ pub async fn follow(cluster: Arc<Cached>, recorded: Told, shared: Shared, change
                 (None, SOON)
             }
         };
-        for text in wrong.iter().filter(|text| !said.contains(*text)) {
+        for text in wrong.iter().filter(|text| !self.said.contains(*text)) {
             tracing::warn!("the cluster's addresses: {text}");
         }
-        said = wrong;
-        let is_new = {
-            let mut last = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = told.or_else(|| last.clone()).unwrap_or_else(|| recorded.clone());
-            let is_new = last.as_ref() != Some(&now);
-            *last = Some(now);
-            is_new
-        };
-        if is_new {
-            changed.notify_one();
-        }
-        sleep(pause).await;
+        self.said = wrong;
+        let mut last = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = told.or_else(|| last.clone()).unwrap_or_else(|| self.recorded.clone());
+        let is_new = last.as_ref() != Some(&now);
+        *last = Some(now);
+        (is_new, pause)
     }
 }
 
@@ -179,7 +192,88 @@ impl Kubeadm {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test code")]
 
+    use std::{collections::VecDeque, convert::Infallible, future::ready, io};
+
+    use http_body_util::Full;
+    use hyper::{Request, Response, body::Bytes};
+    use kube::client::Body;
+    use tokio::runtime::Builder;
+    use tower::service_fn;
+
     use super::*;
+
+    const CIDRS: &str = r#"{ "items": [{ "spec": { "cidrs": ["10.96.0.0/12"] } }] }"#;
+    const GARBAGE: &str = r#"{ "data": { "ClusterConfiguration": "networking: [ what\n" } }"#;
+    const NONE: (u16, &str) = (404, r#"{ "kind": "Status", "status": "Failure", "code": 404 }"#);
+    const BROKEN: (u16, &str) = (500, "{}");
+
+    /// A stand-in for an API server that is asked for ServiceCIDRs and for kubeadm's ConfigMap: it has these answers to them, one
+    /// after the other, and is nothing else of one.
+    fn stand_in(answers: &[(u16, &'static str)]) -> Client {
+        let answers: Mutex<VecDeque<_>> = Mutex::new(answers.iter().copied().collect());
+        let answer = move |request: Request<Body>| {
+            let (status, body) = answers.lock().unwrap().pop_front().unwrap();
+            let asked = [
+                "/apis/networking.k8s.io/v1/servicecidrs",
+                "/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
+            ];
+            assert!(asked.contains(&request.uri().path()), "{}", request.uri());
+            let body = Full::new(Bytes::from_static(body.as_bytes()));
+            ready(Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap()))
+        };
+        Client::new(service_fn(answer), "default")
+    }
+
+    /// Who asks, with an address on record.
+    fn asking() -> Asking {
+        let recorded = Told { services: vec!["10.1.0.0/16".parse().unwrap()], pods: Vec::new() };
+        Asking { recorded, shared: Shared::default(), said: Vec::new() }
+    }
+
+    /// Asks once of an API server with these answers; the Services' addresses that count by then.
+    fn services_after(asking: &mut Asking, answers: &[(u16, &'static str)]) -> Vec<String> {
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async { asking.once(stand_in(answers)).await });
+        let told = asking.shared.lock().unwrap().clone().unwrap();
+        told.services.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn where_the_api_fails_what_it_told_last_or_what_is_on_record_goes_on() {
+        let mut asking = asking();
+        assert_eq!(services_after(&mut asking, &[BROKEN]), ["10.1.0.0/16"]);
+        // One of the two alone would be half of it.
+        assert_eq!(services_after(&mut asking, &[(200, CIDRS), BROKEN]), ["10.1.0.0/16"]);
+        assert_eq!(services_after(&mut asking, &[(200, CIDRS), NONE]), ["10.96.0.0/12"]);
+        assert_eq!(services_after(&mut asking, &[BROKEN]), ["10.96.0.0/12"]);
+        assert_eq!(services_after(&mut asking, &[NONE, NONE]), [""; 0]);
+    }
+
+    #[test]
+    fn garbage_of_kubeadms_keeps_nothing_of_service_cidrs_and_is_said_once() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        struct Log(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Log {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(text)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || Log(writer.clone()));
+        let mut asking = asking();
+        tracing::subscriber::with_default(subscriber.finish(), || {
+            for _ in 0..3 {
+                let services = services_after(&mut asking, &[(200, CIDRS), (200, GARBAGE)]);
+                assert_eq!(services, ["10.96.0.0/12"]);
+            }
+        });
+        let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        assert_eq!(log.lines().count(), 1, "{log}");
+        assert!(log.contains("the ConfigMap kubeadm-config: "), "{log}");
+    }
 
     #[test]
     fn kubeadms_subnets_are_read_and_others_keys_passed_over() {
