@@ -11,21 +11,35 @@ use chain::{
 
 use crate::node::Elements;
 
-pub use nft_templates::Cluster;
+pub use nft_templates::{Cluster, OtherVersion};
 
 /// The record's name in the directory of what outlives a boot.
 const FILE: &str = "cluster.json";
 
 /// Has the node's rules know these addresses, whichever they knew before. Whether anything had to be changed for it.
 ///
-/// Errors: 5 where they cannot be recorded; those of the ruleset.
-pub fn keep(dirs: &Dirs, cluster: &Cluster) -> Result<bool> {
-    if recorded(dirs) != *cluster {
-        let text = serde_json::to_vec(cluster)
-            .map_err(|error| Error::internal(format!("the cluster's addresses: {error}")))?;
-        files::write(&dirs.state.join(FILE), &text)?;
+/// Errors: those of the ruleset.
+pub fn keep(dirs: &Dirs, cluster: &Cluster, other: OtherVersion) -> Result<bool> {
+    Elements::keep_cluster(dirs, cluster, other)
+}
+
+/// Puts these addresses on record, whatever has the record's name.
+///
+/// Errors (5): they cannot be written.
+pub fn record(dirs: &Dirs, cluster: &Cluster) -> Result<()> {
+    let path = dirs.state.join(FILE);
+    match files::read(&path) {
+        Ok(Found::Content(text))
+            if serde_json::from_slice::<Cluster>(&text).is_ok_and(|known| known == *cluster) =>
+        {
+            return Ok(());
+        }
+        Ok(Found::NoFile(why)) => files::set_aside(&path, why),
+        Ok(Found::Content(_) | Found::Nothing) | Err(_) => {}
     }
-    Elements::keep_cluster(dirs, cluster)
+    let text = serde_json::to_vec(cluster)
+        .map_err(|error| Error::internal(format!("the cluster's addresses: {error}")))?;
+    files::write(&path, &text).map(drop)
 }
 
 /// Takes them off the record.

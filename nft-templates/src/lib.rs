@@ -33,7 +33,7 @@ pub use self::{
     error::Error,
     owner::Owner,
     policy::{Action, Policy},
-    ruleset::{Gap, Held, Ruleset},
+    ruleset::{Gap, Held, OtherVersion, Ruleset},
     templates::TEMPLATES,
     transaction::{Committed, Conflict, Missing, Problem, Resolution, Transaction},
 };

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::{forward::Gap, look::Held};
+pub use self::{cluster::OtherVersion, forward::Gap, look::Held};
 use crate::{cluster::Cluster, element::Element, error::Error, netlink::Connection, owner::Owner};
 
 /// How often a change is begun anew because others changed the ruleset meanwhile.

@@ -148,6 +148,7 @@ impl Network {
             node_name: String::new(),
             problems: BTreeSet::new(),
             state: State::Begins,
+            has_begun: false,
         };
         Ok(Some(Self { keeper, told }))
     }

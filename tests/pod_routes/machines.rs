@@ -164,7 +164,12 @@ impl Machine<'_> {
 
     /// A number that its daemon tells of itself; it serves [`METRICS`].
     pub fn metric(&self, name: &str) -> Option<u64> {
-        let url = format!("http://{METRICS}/metrics");
+        self.metric_at(METRICS, name)
+    }
+
+    /// The same of the daemon that serves its metrics there.
+    pub fn metric_at(&self, address: &str, name: &str) -> Option<u64> {
+        let url = format!("http://{address}/metrics");
         let page = self.netns.try_run(["curl", "--silent", "--noproxy", "*", &url]).stdout;
         let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map(|number| number.parse().unwrap())

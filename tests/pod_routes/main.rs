@@ -11,6 +11,7 @@ mod machines;
 mod rounds;
 mod together;
 mod transfer;
+mod twins;
 mod upgrade;
 mod variables;
 

@@ -1,7 +1,9 @@
 //! What a daemon does round by round, whatever others do meanwhile.
 
+use std::fs;
 use std::time::Instant;
 
+use serde_json::Value;
 use testnode::{Node, until};
 
 use crate::machines::{METRICS, Wires};
@@ -76,7 +78,7 @@ fn a_node_that_is_deleted_and_comes_back_keeps_its_network_and_comes_into_step_a
     b.netns.ip("route add 10.1.1.0/24 via 192.168.1.11\n");
     a.await_kept(&B);
     let [address, _] = a.addresses_of("two");
-    let conflist = || std::fs::read_to_string(a.conflist()).unwrap();
+    let conflist = || fs::read_to_string(a.conflist()).unwrap();
     let set = || a.netns.run(["nft", "list", "set", "inet", "catena", "cluster_pods4"]);
     let before = (conflist(), set());
 
@@ -100,4 +102,54 @@ fn a_node_that_is_deleted_and_comes_back_keeps_its_network_and_comes_into_step_a
     assert_eq!(conflist(), before.0);
     assert!(set().contains("10.1.1.0-10.1.3.255"), "{}", set());
     from.ping(&address);
+}
+
+#[test]
+fn a_damaged_record_of_the_clusters_addresses_is_written_again_and_keeps_nothing_from_the_rules() {
+    let node = Node::new();
+    let wires = Wires::new(&node);
+    let (a, b) = (wires.machine("a", 1, 11), wires.machine("b", 1, 12));
+    a.join(&A);
+    let conf_dir = a.conf_dir();
+    let daemon =
+        a.daemon(&["--pod-network", "--conf-dir", &conf_dir, "--metrics-address", METRICS]);
+    until("the network is there", PATIENCE, || a.conflist().exists().then_some(()));
+    let record = node.dir("machine-a").join("var/lib/catena/cluster.json");
+    let set = || a.netns.run(["nft", "list", "set", "inet", "catena", "cluster_nodes4"]);
+    let recorded = || {
+        let record: Value = serde_json::from_slice(&fs::read(&record).ok()?).ok()?;
+        Some(record["nodes"].as_array()?.len())
+    };
+    // Of each node two addresses.
+    let await_nodes = |count: usize| {
+        until("rules and record know the nodes", PATIENCE, || {
+            (set().contains("192.168.1.12") == (count == 2) && recorded()? == 2 * count)
+                .then_some(())
+        });
+    };
+    await_nodes(1);
+    fs::write(&record, "{ nodes: garbage").unwrap();
+    b.join(&B);
+    await_nodes(2);
+    fs::write(&record, "").unwrap();
+    b.leave();
+    await_nodes(1);
+    fs::remove_file(&record).unwrap();
+    fs::create_dir_all(record.join("something")).unwrap();
+    b.join(&B);
+    await_nodes(2);
+    // Damaged alone: no node changes.
+    fs::write(&record, "\0\0\0").unwrap();
+    await_nodes(2);
+
+    // One that cannot be replaced.
+    let mount = ["nsenter", "-m", "-t", &daemon.pid().to_string(), "mount", "--bind", "/dev/null"];
+    node.run([&mount[..], &["/var/lib/catena/cluster.json"]].concat());
+    fs::remove_file(a.conflist()).unwrap();
+    b.leave();
+    until("the rules follow", PATIENCE, || (!set().contains("192.168.1.12")).then_some(()));
+    until("the network is there again", PATIENCE, || a.conflist().exists().then_some(()));
+    until("the problem is counted", PATIENCE, || (a.metric(PROBLEMS)? == 1).then_some(()));
+    let log = daemon.log();
+    assert!(log.contains("the pods' network: /var/lib/catena/cluster.json: "), "{log}");
 }

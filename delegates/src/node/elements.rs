@@ -4,8 +4,8 @@ use std::{collections::HashSet, io::ErrorKind, net::IpAddr, path::Path};
 
 use chain::{Code, Dirs, Error, Result, record::Record};
 use nft_templates::{
-    Cluster, Conflict, Element, Gap, Held, Key, Missing, Owner, Problem, Protocol, Resolution,
-    Ruleset, Transaction,
+    Cluster, Conflict, Element, Gap, Held, Key, Missing, OtherVersion, Owner, Problem, Protocol,
+    Resolution, Ruleset, Transaction,
     others::{Others, Removal},
 };
 
@@ -121,11 +121,11 @@ impl Elements {
     }
 
     /// Has the sets of the cluster's addresses be these. Whether anything had to be changed for it.
-    pub fn keep_cluster(dirs: &Dirs, addresses: &Cluster) -> Result<bool> {
+    pub fn keep_cluster(dirs: &Dirs, addresses: &Cluster, other: OtherVersion) -> Result<bool> {
         let mut ruleset = open(dirs)?;
         let records = dirs.clone();
         ruleset.on_install(move || (recorded::elements(&records), Cluster::default()));
-        ruleset.keep_cluster(addresses).map_err(into_error)
+        ruleset.keep_cluster(addresses, other).map_err(into_error)
     }
 
     /// All elements in the kernel, sorted. For people who look at a node: it lists whole maps.

@@ -15,6 +15,15 @@ use crate::{
     stored::{Entry, Family, Value},
 };
 
+/// What becomes of a table of another version that has sets for the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherVersion {
+    /// It is replaced by this program's: for who has just come.
+    Replace,
+    /// It stays: it may be of a version that came later, and two who replace each other's would never end.
+    Keep,
+}
+
 impl Ruleset {
     /// Has the sets of the cluster's addresses be these, and says whether anything had to be changed for it. A table that
     /// is not there is made, with what is on record ([`Self::on_install`]), as it is by a commit.
@@ -22,17 +31,20 @@ impl Ruleset {
     /// # Errors
     ///
     /// As [`Self::commit`], but for those of conflicts.
-    pub fn keep_cluster(&mut self, cluster: &Cluster) -> Result<bool, Error> {
+    pub fn keep_cluster(&mut self, cluster: &Cluster, other: OtherVersion) -> Result<bool, Error> {
         let entries = cluster.entries();
         let wanted = by_set(&entries);
+        let mut keeps = other == OtherVersion::Keep;
         self.locked(|ruleset| {
             for _ in 0..ATTEMPTS {
                 let families = BTreeSet::from([Family::Inet]);
                 let state = ruleset.read(&families, std::iter::empty(), std::iter::empty())?;
                 let generation = state.generation;
                 let mut change = Change::new(state);
+                let is_other = change.state.tables.get(&Family::Inet) == Some(&Found::Other);
                 match change.state.tables.get(&Family::Inet) {
                     Some(Found::Current) => {}
+                    Some(Found::Other) if keeps => {}
                     Some(Found::Other) => {
                         ruleset.upgrade(Family::Inet, &Plan::default(), &mut change)?;
                     }
@@ -57,6 +69,8 @@ impl Ruleset {
                 match ruleset.connection.batch(Some(generation), &change.requests)? {
                     Outcome::Done => return Ok(true),
                     Outcome::Stale => {}
+                    // It has other sets.
+                    Outcome::Failed(_) if is_other && keeps => keeps = false,
                     Outcome::Failed(failed) => return Err(rejected(&change.requests, &failed)),
                 }
             }

@@ -3,7 +3,12 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use chain::{Code, Dirs, Error, Result};
-use delegates::{Node, cluster, firewall, net::Net};
+use delegates::{
+    Node,
+    cluster::{self, OtherVersion},
+    firewall,
+    net::Net,
+};
 
 use super::{addresses::Addresses, subnet_env::SubnetEnv};
 use crate::{
@@ -47,6 +52,8 @@ pub struct Keeper {
     /// What was logged as wrong.
     pub problems: BTreeSet<String>,
     pub state: State,
+    /// Whether this daemon has made its version of the rules: who has another one there by now came later.
+    pub has_begun: bool,
 }
 
 impl Keeper {
@@ -141,7 +148,16 @@ impl Keeper {
         network: Option<&PodNetwork<'_>>,
     ) -> Result<Vec<String>> {
         let dirs = wiring::dirs()?;
-        if cluster::keep(&dirs, addresses)? {
+        // A record that cannot be written keeps nothing from the rules.
+        let mut problems: Vec<_> = cluster::record(&dirs, addresses).err().into_iter().collect();
+        // The plugin replaces a table of another version with each ADD: with each round it would change for ever.
+        let other = match self.has_begun {
+            false => OtherVersion::Replace,
+            true => OtherVersion::Keep,
+        };
+        let has_changed = cluster::keep(&dirs, addresses, other)?;
+        self.has_begun = true;
+        if has_changed {
             let cluster::Cluster { pods, nodes, services, direct } = addresses;
             let (pods, nodes, services, direct) =
                 (pods.len(), nodes.len(), services.len(), direct.len());
@@ -154,7 +170,7 @@ impl Keeper {
             );
         }
         let (Some(runtime), Some(network)) = (&self.runtime, network) else {
-            return Ok(Vec::new());
+            return Ok(texts(&problems));
         };
         write_conf(runtime, network)?;
         let error = firewall::keep_open(&dirs).err();
@@ -165,8 +181,13 @@ impl Keeper {
             }
             _ => State::Serves,
         };
-        Ok(error.iter().map(ToString::to_string).collect())
+        problems.extend(error);
+        Ok(texts(&problems))
     }
+}
+
+fn texts(errors: &[Error]) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
 }
 
 fn write_conf(runtime: &Runtime, network: &PodNetwork<'_>) -> Result<()> {
