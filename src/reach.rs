@@ -9,13 +9,16 @@
 
 mod apply;
 mod lock;
+mod mtu;
 mod plan;
+mod taken;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
-    apply::{Applied, apply, mtu_of_pods, remove},
+    apply::{Applied, apply, remove},
     lock::alone,
+    mtu::mtu_of_pods,
     plan::{Peer, Tunnel, TunnelSettings, Ways, Wish},
 };
 

@@ -11,11 +11,7 @@ use delegates::net::{
 };
 use ipnet::IpNet;
 
-use super::{DEVICE, PROTOCOL, Peer, Tunnel, TunnelSettings, Wish, plan::Hop};
-
-/// What outer headers take of a packet's size: IP, UDP, VXLAN, Ethernet.
-const OVERHEAD_V4: u32 = 20 + 8 + 8 + 14;
-const OVERHEAD_V6: u32 = 40 + 8 + 8 + 14;
+use super::{DEVICE, PROTOCOL, Tunnel, TunnelSettings, Wish, mtu::mtu_inside, plan::Hop};
 
 /// What [`apply`] changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,7 +40,7 @@ pub fn apply(net: &Net, wish: &Wish, settings: TunnelSettings) -> Result<Applied
     let mut old = Vec::new();
     if let (Some(tunnel), Some(device)) = (&wish.tunnel, &device) {
         // What a route needs is there before it, and goes after it.
-        let have = net.neigh().list(device.index)?;
+        let have: HashSet<_> = net.neigh().list(device.index)?.into_iter().collect();
         for neighbour in tunnel.neighbours.iter().filter(|one| !have.contains(one)) {
             match net.neigh().set(device.index, neighbour) {
                 Ok(()) => applied.set += 1,
@@ -52,7 +48,7 @@ pub fn apply(net: &Net, wish: &Wish, settings: TunnelSettings) -> Result<Applied
             }
         }
         let known: HashSet<_> = tunnel.neighbours.iter().collect();
-        old = have.into_iter().filter(|one| !known.contains(one)).collect();
+        old.extend(have.into_iter().filter(|one| !known.contains(one)));
     }
     routes(net, wish, device.as_ref(), &mut applied, &mut errors)?;
     for (dev, neighbour) in device.iter().flat_map(|link| old.iter().map(|one| (link.index, one))) {
@@ -96,28 +92,30 @@ fn routes(
         }),
     };
     let wanted: Vec<_> = wish.routes.iter().filter_map(route).collect();
+    let wanted_keys: HashSet<_> = wanted.iter().map(key).collect();
+    let can_be: HashSet<_> = wanted.iter().map(|route| route.dst).collect();
+    let are_wished: HashSet<_> = wish.routes.iter().map(|(dst, _)| *dst).collect();
     for v6 in [false, true] {
         let have = net.route().kept(v6, PROTOCOL)?;
+        let have_keys: HashSet<_> = have.iter().map(key).collect();
+        let have_way: HashSet<_> = have.iter().map(|route| route.dst).collect();
         let of_family = |route: &&Route| route.dst.addr().is_ipv6() == v6;
         for route in wanted.iter().filter(of_family) {
-            if have.iter().any(|have| is_as(have, route)) {
+            if have_keys.contains(&key(route)) {
                 continue;
             }
-            let replaces = have.iter().any(|have| have.dst == route.dst);
-            match net.route().keep(route, PROTOCOL, replaces) {
+            match net.route().keep(route, PROTOCOL, have_way.contains(&route.dst)) {
                 Ok(()) => applied.set += 1,
                 Err(error) => errors.push(error.into()),
             }
         }
         // Those that were replaced are no longer there; of IPv6 a second one may be.
         for route in net.route().kept(v6, PROTOCOL)? {
-            if wanted.iter().any(|wanted| is_as(&route, wanted)) {
+            if wanted_keys.contains(&key(&route)) {
                 continue;
             }
             // A node whose tunnel cannot be made now keeps what it has.
-            if wish.routes.iter().any(|(dst, _)| *dst == route.dst)
-                && !wanted.iter().any(|wanted| wanted.dst == route.dst)
-            {
+            if are_wished.contains(&route.dst) && !can_be.contains(&route.dst) {
                 continue;
             }
             match net.route().drop_kept(&route, PROTOCOL) {
@@ -129,14 +127,15 @@ fn routes(
     Ok(())
 }
 
-fn is_as(have: &Route, wanted: &Route) -> bool {
-    (have.dst, have.via, have.dev, have.src) == (wanted.dst, wanted.via, wanted.dev, wanted.src)
+/// What makes two routes the same.
+fn key(route: &Route) -> (IpNet, Option<IpAddr>, u32, Option<IpAddr>) {
+    (route.dst, route.via, route.dev, route.src)
 }
 
 /// This node's end of the tunnel, up, with its addresses. One that differs in what cannot be changed is made anew.
 fn tunnel_device(net: &Net, tunnel: &Tunnel, settings: TunnelSettings) -> Result<Link> {
     let endpoint = VxlanEndpoint { id: settings.id, local: tunnel.local, port: settings.port };
-    let mtu = mtu_inside(net, tunnel.local)?;
+    let mtu = mtu_inside(net, tunnel)?;
     let mut found = net.link().get(DEVICE)?;
     if let Some(link) = &found {
         if link.kind != "vxlan" {
@@ -173,33 +172,4 @@ fn tunnel_device(net: &Net, tunnel: &Tunnel, settings: TunnelSettings) -> Result
         net.addr().del(link.index, one.net)?;
     }
     Ok(link)
-}
-
-/// The largest packet that reaches all other nodes in one piece.
-pub fn mtu_of_pods(net: &Net, wish: &Wish, own: &Peer) -> Result<u32> {
-    match (&wish.tunnel, own.underlay()) {
-        (Some(tunnel), _) => mtu_inside(net, tunnel.local),
-        (None, Some(local)) => mtu_outside(net, local),
-        (None, None) => Err(Error::internal(format!("node {} has no InternalIP yet", own.name))),
-    }
-}
-
-/// The largest packet that fits into the tunnel.
-fn mtu_inside(net: &Net, local: IpAddr) -> Result<u32> {
-    let overhead = if local.is_ipv4() { OVERHEAD_V4 } else { OVERHEAD_V6 };
-    Ok(mtu_outside(net, local)?.saturating_sub(overhead))
-}
-
-/// The largest packet on the link of one of the node's addresses.
-fn mtu_outside(net: &Net, local: IpAddr) -> Result<u32> {
-    let all = net.addr().all(local.is_ipv6())?;
-    let address = all.iter().find(|address| address.net.addr() == local).ok_or_else(|| {
-        Error::internal(format!(
-            "no interface has this node's address {local}: see the Node's InternalIP"
-        ))
-    })?;
-    let link = net.link().get_index(address.index)?;
-    let link =
-        link.ok_or_else(|| Error::internal(format!("the interface of {local} has just gone")))?;
-    Ok(link.mtu)
 }

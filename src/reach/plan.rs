@@ -1,10 +1,12 @@
 //! What is to be there, from what the nodes are.
 
-use std::net::IpAddr;
+use std::{collections::HashSet, net::IpAddr};
 
 use delegates::net::{Mac, neigh::Neighbour};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
+
+use super::taken::{Addresses, Taken};
 
 /// By which ways other nodes' pods are reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -90,8 +92,9 @@ impl Wish {
         let mut wish = Self::default();
         let mut others: Vec<_> = peers.iter().filter(|peer| peer.name != own.name).collect();
         others.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut taken: Vec<(IpNet, &str)> =
-            own.pod_cidrs.iter().map(|net| (*net, own.name.as_str())).collect();
+        let addresses = Addresses::of(peers);
+        let mut taken = Taken::by_own(own);
+        let mut known = HashSet::new();
         for peer in others {
             for net in peer.pod_cidrs.iter().map(IpNet::trunc) {
                 if net.prefix_len() == 0 {
@@ -102,23 +105,23 @@ impl Wish {
                     continue;
                 }
                 // A route to it would take the way to that node.
-                if let Some((ip, of)) = within(&net, peers) {
+                if let Some((ip, of)) = addresses.first_within(&net) {
                     wish.problems.push(format!(
                         "node {}: its podCIDR {net} holds the address {ip} of node {of}: give it another",
                         peer.name
                     ));
                     continue;
                 }
-                if let Some((_, by)) = taken.iter().find(|(other, _)| overlap(other, &net)) {
+                if let Some(by) = taken.overlapping(&net) {
                     wish.problems.push(format!(
                         "node {}: its podCIDR {net} overlaps that of node {by}: give it another",
                         peer.name
                     ));
                     continue;
                 }
-                match wish.hop(ways, own, peer, net, &link_to) {
+                match wish.hop(ways, own, peer, net, &link_to, &mut known) {
                     Ok(hop) => {
-                        taken.push((net, &peer.name));
+                        taken.take(net, &peer.name);
                         wish.routes.push((net, hop));
                     }
                     Err(problem) => wish.problems.push(format!("node {}: {problem}", peer.name)),
@@ -135,6 +138,7 @@ impl Wish {
         peer: &Peer,
         net: IpNet,
         link_to: impl Fn(IpAddr) -> Option<u32>,
+        known: &mut HashSet<Neighbour>,
     ) -> Result<Hop, String> {
         let of_family = |ip: &&IpAddr| ip.is_ipv4() == net.addr().is_ipv4();
         if ways != Ways::Vxlan {
@@ -169,7 +173,7 @@ impl Wish {
             neighbours: Vec::new(),
         });
         for one in [Neighbour::Address(via, mac), Neighbour::Endpoint(mac, remote)] {
-            if !tunnel.neighbours.contains(&one) {
+            if known.insert(one) {
                 tunnel.neighbours.push(one);
             }
         }
@@ -183,16 +187,6 @@ impl Peer {
         let v4 = self.addresses.iter().find(|ip| ip.is_ipv4());
         v4.or(self.addresses.first()).copied()
     }
-}
-
-/// A node's address in a network.
-fn within<'a>(net: &IpNet, peers: &'a [Peer]) -> Option<(IpAddr, &'a str)> {
-    let all = peers.iter().flat_map(|peer| peer.addresses.iter().map(|ip| (*ip, &*peer.name)));
-    all.filter(|(ip, _)| net.contains(ip)).min()
-}
-
-fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
 }
 
 fn listed(addresses: &[IpAddr]) -> String {

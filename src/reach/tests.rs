@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use delegates::net::neigh::Neighbour;
 use ipnet::IpNet;
-
+use proptest::{collection::vec, prelude::*};
 use testnode::Node;
 
 use super::{
-    Applied, TunnelSettings, apply,
+    Applied, TunnelSettings, apply, mtu_of_pods,
     plan::{Hop, Peer, Ways, Wish},
 };
 
@@ -165,4 +165,98 @@ fn a_part_of_the_addresses_that_holds_a_node_or_everything_is_refused() {
             "node link: its podCIDR 192.168.1.0/24 holds the address 192.168.1.1 of node own: give it another",
         ]
     );
+}
+
+#[test]
+fn the_mtu_is_that_of_a_link_where_the_nodes_address_is_on_the_loopback() {
+    let node = node();
+    node.ip("link set lo up\naddr add 10.255.0.1/32 dev lo\nlink set eth0 mtu 1400\n\
+             route add 10.255.0.2 via 192.168.1.2\n");
+    let own = peer("own", &["10.255.0.1"], &["10.1.1.0/24"]);
+    let far = peer("far", &["10.255.0.2"], &["10.1.2.0/24"]);
+    let host = delegates::Node::new();
+    let net = host.host().unwrap();
+    let link_to = |ip| net.route().link_to(ip).ok().flatten();
+    let mtu = |peers: &[Peer]| {
+        let wish = Wish::of(Ways::Auto, &own, peers, link_to);
+        apply(&net, &wish, SETTINGS).unwrap();
+        mtu_of_pods(&net, &wish, &own).unwrap()
+    };
+    let both = [own.clone(), far];
+    assert_eq!(mtu(&both), 1350);
+    let tunnel = node.json(["ip", "-j", "link", "show", "catena.vxlan"]);
+    assert_eq!(tunnel[0]["mtu"], 1350);
+    let near = [own.clone(), peer("near", &["192.168.1.2"], &["10.1.2.0/24"])];
+    assert_eq!(mtu(&near), 1400);
+    // Alone, with a way out and without.
+    assert_eq!(mtu(std::slice::from_ref(&own)), 1500);
+    node.ip("route add default via 192.168.1.2\n");
+    assert_eq!(mtu(std::slice::from_ref(&own)), 1400);
+}
+
+/// Which parts of the pods' addresses get a route, and the problems of the others: by comparing each with each.
+fn by_definition(own: &Peer, peers: &[Peer]) -> (Vec<IpNet>, Vec<String>) {
+    let (mut routes, mut problems) = (Vec::new(), Vec::new());
+    let mut others: Vec<_> = peers.iter().filter(|peer| peer.name != own.name).collect();
+    others.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut taken: Vec<_> = own.pod_cidrs.iter().map(|net| (*net, &own.name)).collect();
+    for peer in others {
+        for net in peer.pod_cidrs.iter().map(IpNet::trunc) {
+            let name = &peer.name;
+            let all =
+                peers.iter().flat_map(|peer| peer.addresses.iter().map(|ip| (*ip, &peer.name)));
+            let within = all.filter(|(ip, _)| net.contains(ip)).min();
+            let by = taken.iter().find(|(other, _)| other.contains(&net) || net.contains(other));
+            match (within, by) {
+                _ if net.prefix_len() == 0 => problems.push(format!(
+                    "node {name}: its podCIDR {net} is everything: give it a part of the pods' addresses"
+                )),
+                (Some((ip, of)), _) => problems.push(format!(
+                    "node {name}: its podCIDR {net} holds the address {ip} of node {of}: give it another"
+                )),
+                (None, Some((_, by))) => problems.push(format!(
+                    "node {name}: its podCIDR {net} overlaps that of node {by}: give it another"
+                )),
+                (None, None) => {
+                    taken.push((net, name));
+                    routes.push(net);
+                }
+            }
+        }
+    }
+    (routes, problems)
+}
+
+/// Networks that are near each other, of both families, with host bits.
+fn a_net() -> impl Strategy<Value = IpNet> {
+    let v4 = (any::<u16>(), 14_u8..=32).prop_map(|(low, prefix)| {
+        IpNet::new(IpAddr::from((0x0a00_0000 | u32::from(low)).to_be_bytes()), prefix).unwrap()
+    });
+    let v6 = (any::<u16>(), 110_u8..=128).prop_map(|(low, prefix)| {
+        IpNet::new(IpAddr::from((0xfd10_u128 << 112 | u128::from(low)).to_be_bytes()), prefix)
+            .unwrap()
+    });
+    prop_oneof![20 => v4, 20 => v6, 1 => Just("0.0.0.0/0".parse().unwrap())]
+}
+
+/// A node with an address of each family, which may be one of a pod's.
+fn a_peer() -> impl Strategy<Value = Peer> {
+    let address = prop_oneof![9 => Just(None), 1 => a_net().prop_map(|net| Some(net.addr()))];
+    (0_u16..400, address, vec(a_net(), 0..4)).prop_map(|(name, address, pod_cidrs)| {
+        let usual = [ip("192.168.1.2"), ip("fd01::2")].into_iter();
+        Peer { name: format!("n{name}"), addresses: usual.chain(address).collect(), pod_cidrs }
+    })
+}
+
+proptest! {
+    #[test]
+    fn of_many_nodes_those_get_routes_that_the_definition_says(mut peers in vec(a_peer(), 1..300)) {
+        peers.sort_by(|a, b| a.name.cmp(&b.name));
+        peers.dedup_by(|a, b| a.name == b.name);
+        peers.reverse();
+        let own = peers[peers.len() / 2].clone();
+        let wish = Wish::of(Ways::HostGw, &own, &peers, |_| Some(2));
+        let routes: Vec<_> = wish.routes.iter().map(|(net, _)| *net).collect();
+        prop_assert_eq!((routes, wish.problems), by_definition(&own, &peers));
+    }
 }

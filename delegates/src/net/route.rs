@@ -227,6 +227,38 @@ impl Routes<'_> {
         Ok(route.filter(|route| !route.local && route.via.is_none()).map(|route| route.dev))
     }
 
+    /// The index of the device by which packets to an address go; `None` where no way leads there, or it is the namespace's own.
+    pub fn device_to(&self, ip: IpAddr) -> Result<Option<u32>> {
+        Ok(self.to(ip)?.filter(|route| !route.local).map(|route| route.dev))
+    }
+
+    /// The index of the device of the default route, of several that of the best.
+    pub fn default_device(&self, v6: bool) -> Result<Option<u32>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(RouteAttribute::Table(RouteHeader::RT_TABLE_MAIN.into()));
+        let answers = match self.0.dump(RouteNetlinkMessage::GetRoute(message)) {
+            Ok(answers) => answers,
+            // No IPv6.
+            Err(Refusal { errno: Errno::EOPNOTSUPP | Errno::ENOENT, .. }) => Vec::new(),
+            Err(refusal) => {
+                return Err(refusal.on(format!("list the routes in {}", self.0.place())));
+            }
+        };
+        let routes = answers.iter().filter_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(message)
+                if message.header.kind == RouteType::Unicast
+                    && message.header.table == RouteHeader::RT_TABLE_MAIN =>
+            {
+                Some(Route::from_message(message))
+            }
+            _ => None,
+        });
+        let defaults = routes.flatten().filter(|route| route.dst.prefix_len() == 0);
+        Ok(defaults.min_by_key(|route| route.priority.unwrap_or(0)).map(|route| route.dev))
+    }
+
     /// The route that a packet to an address takes.
     fn to(&self, ip: IpAddr) -> Result<Option<Route>> {
         let mut message = RouteMessage::default();
