@@ -21,6 +21,7 @@ fn uninstall_leaves_nothing_in_the_kernel_and_a_daemon_that_runs_on_puts_nothing
     let (a, b) = (wires.machine("a", 1, 11), wires.machine("b", 2, 12));
     let (c, d) = (wires.machine("c", 1, 13), wires.machine("d", 1, 14));
     a.netns.run(["sh", "-c", DROP]);
+    a.await_tried();
     let before = kernel_of(&a);
     a.join(&A);
     b.join(&B);

@@ -267,6 +267,13 @@ impl Machine<'_> {
         all
     }
 
+    /// Waits until the kernel has tried all its addresses for duplicates: then nothing changes by itself.
+    pub fn await_tried(&self) {
+        until("addresses are tried", PATIENCE, || {
+            (!self.netns.run(["ip", "-o", "addr"]).contains("tentative")).then_some(())
+        });
+    }
+
     /// Waits until the daemon keeps these routes and no others.
     #[track_caller]
     pub fn await_kept(&self, routes: &[&str]) {

@@ -24,6 +24,7 @@ impl<'m> Monitors<'m> {
     fn start(node: &Node, machine: &'m Machine<'m>) -> Self {
         let spawn = |argv: &[&str]| machine.netns.cmd(argv).spawn(node.fresh_path("monitor"));
         let links = spawn(&["ip", "monitor", "link", "address", "route", "neigh"]);
+        machine.await_tried();
         let this = Self { machine, rules: spawn(&["nft", "monitor"]), links };
         this.mark("first");
         this
@@ -46,7 +47,10 @@ impl<'m> Monitors<'m> {
     fn changes(&self) -> Vec<String> {
         self.mark("last");
         let text = self.rules.log() + &self.links.log();
-        let is_its = |line: &&str| line.contains("catena") || line.contains("proto 202");
+        // Multicast groups' neighbours are the kernel's own.
+        let is_its = |line: &&str| {
+            (line.contains("catena") || line.contains("proto 202")) && !line.contains(" NOARP")
+        };
         text.lines().filter(is_its).map(str::to_owned).collect()
     }
 }
