@@ -28,6 +28,7 @@ use std::{
 };
 
 use chain::{Dirs, Error, Result};
+use delegates::ipam::dhcp::default_socket;
 use tokio::{
     net::TcpListener,
     runtime::Builder,
@@ -40,7 +41,7 @@ use self::{
 };
 pub use self::{memory::share_heap, socket::is_allowed};
 use crate::{
-    handover,
+    dhcp, handover,
     kubernetes::client::source::SERVICE_ACCOUNT,
     multus_shim::DaemonConfig,
     net_conf::{Keeper, NetConf, NetConfArgs},
@@ -85,6 +86,13 @@ pub struct Args {
     pub bin_dir: PathBuf,
     #[command(flatten)]
     pub network: network::NetworkArgs,
+    /// Where containers' plugins find the DHCP daemon that this one is, too
+    /// [default: /run/cni/dhcp.sock, with another --run-dir dhcp.sock there].
+    #[arg(long, value_name = "PATH", conflicts_with = "no_dhcp")]
+    pub dhcp_socket: Option<PathBuf>,
+    /// Keep no leases of DHCP servers.
+    #[arg(long)]
+    pub no_dhcp: bool,
     /// Serve /metrics, /healthz and /readyz here as well, e.g. 127.0.0.1:9464.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_address: Option<SocketAddr>,
@@ -108,8 +116,9 @@ pub fn run(args: &Args) -> Result<()> {
         true => host_mounts::enter(Path::new(SERVICE_ACCOUNT))?,
         false => SERVICE_ACCOUNT.into(),
     };
-    for (flag, dir) in [("--run-dir", &args.run_dir), ("--state-dir", &args.state_dir)] {
-        if !dir.is_absolute() {
+    let dirs = [("--run-dir", Some(&args.run_dir)), ("--state-dir", Some(&args.state_dir))];
+    for (flag, dir) in dirs.into_iter().chain([("--dhcp-socket", args.dhcp_socket.as_ref())]) {
+        if let Some(dir) = dir.filter(|dir| !dir.is_absolute()) {
             return Err(Error::config(format!(
                 "{flag} {}: it must be an absolute path",
                 dir.display()
@@ -119,6 +128,12 @@ pub fn run(args: &Args) -> Result<()> {
     wiring::set_dirs(args.state_dir.clone(), args.run_dir.clone());
     let dirs = wiring::dirs()?;
     let place = Place::take(&dirs)?;
+    let dhcp_socket = args.dhcp_socket.clone().unwrap_or_else(|| default_socket(&dirs));
+    // It ends last: calls at work may need it.
+    let _dhcp = match args.no_dhcp {
+        true => None,
+        false => Some(dhcp::Service::start(dhcp_socket, dirs.clone())?),
+    };
     let runtime = Builder::new_current_thread()
         .enable_all()
         // Beside the calls and the edits of pods there are look-ups of names.

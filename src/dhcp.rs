@@ -1,7 +1,8 @@
 //! The DHCP daemon: gets leases for containers' interfaces, keeps them and gives them back.
 //!
-//! It is run as `dhcp daemon`, with the reference plugin's flags. Plugins, this one's and the reference's, ask for leases at its
-//! socket; what is leased is on record for that socket, and taken up again by whoever has it next.
+//! It is run as `dhcp daemon`, with the reference plugin's flags, or as a part of `catena daemon`. Plugins, this one's and the
+//! reference's, ask for leases at its socket; what is leased is on record for that socket, and taken up again by whoever has it
+//! next.
 
 mod ask;
 mod attachment;
@@ -14,6 +15,7 @@ mod keeper;
 mod place;
 mod record;
 mod server;
+mod service;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -30,6 +32,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+pub use self::service::Service;
 use self::{
     door::{Door, Opened},
     flags::Flags,
@@ -39,6 +42,8 @@ use crate::{daemon, logging, wiring};
 
 /// Where the daemon listens, unless it is told otherwise.
 const DEFAULT_SOCKET: &str = delegates::ipam::dhcp::SOCKET;
+/// How many descriptors the process may have.
+const DESCRIPTORS: u64 = 16_384;
 /// How many containers' namespaces are visited at once.
 const VISITS: usize = 16;
 
@@ -130,11 +135,12 @@ fn end(runtime: Runtime, door: Door) {
     drop(door);
 }
 
-/// Each container that waits for a lease takes two descriptors; the usual limit for a service is 1024.
+/// Each container that waits for a lease takes two descriptors; the usual limit for a service is 1024. Plugins that are executed
+/// inherit it, and some of them close as many descriptors as they may have, so it is not made as high as it goes.
 fn raise_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+        && soft < hard.min(DESCRIPTORS)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard.min(DESCRIPTORS), hard)
     {
         tracing::debug!(%error, soft, "the limit of open files stays");
     }

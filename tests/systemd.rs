@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use testnode::conf::{bridge, conflist, port_and_rates, portmap};
-use testnode::{Attachment, Catena, Node, NodeDaemon, Output, Plugins, Runtime};
+use testnode::{Attachment, Catena, Node, NodeDaemon, Output, Plugins, Runtime, until};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 const BIN_DIR: &str = "/opt/cni/bin";
@@ -66,7 +66,7 @@ fn systemd_takes_every_unit() {
         // What it does not know it only mentions.
         assert_eq!((said.code(), said.stdout.as_str(), said.stderr.as_str()), (0, "", ""));
     }
-    let text = fs::read_to_string(&units[0]).unwrap();
+    let text = unit("catena-repair.service");
     let wrong = node.fresh_path("catena").with_extension("service");
     for (known, other) in [("TimeoutSt", "TimeoutSd"), ("/opt/cni/bin/catena ", "/opt/catena ")] {
         assert!(text.contains(known), "{known}");
@@ -109,6 +109,27 @@ fn the_daemon_serves_a_host_without_kubernetes_and_ends_when_it_is_told_to() {
     assert!(Path::new("/run/catena/boot").exists());
     runtime.check(&attachment).unwrap_or_else(|e| panic!("{e}"));
     runtime.del(&attachment).unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn the_dhcp_daemon_is_started_by_its_socket() {
+    let node = node();
+    let (listens, service) = (unit("catena-dhcp.socket"), unit("catena-dhcp.service"));
+    let [socket] = values(&listens, "ListenStream")[..] else { panic!("{listens}") };
+    let [start] = values(&service, "ExecStart")[..] else { panic!("{service}") };
+    let argv: Vec<_> = start.split(' ').filter(|word| *word != "$DHCP_ARGS").collect();
+    node.run(["mkdir", "-p", "/run/cni"]);
+    let run = node.cmd(["systemd-socket-activate", "--listen", socket]).args(argv);
+    let daemon = run.spawn(node.fresh_path("dhcp.log"));
+    until("systemd listens", std::time::Duration::from_secs(30), || {
+        Path::new(socket).exists().then_some(())
+    });
+    assert_eq!(daemon.log().matches("serving DHCP").count(), 0, "nobody has asked yet");
+    let mut conf = bridge("cni0", &[]);
+    conf["ipam"] = json!({ "type": "dhcp" });
+    let runtime = Runtime::new(Plugins::new(&node, [BIN_DIR]), conflist("leased", &[conf]));
+    runtime.status().unwrap_or_else(|e| panic!("{e}"));
+    assert!(daemon.log().contains("serving DHCP"), "{}", daemon.log());
 }
 
 #[test]

@@ -80,7 +80,7 @@ impl Keeper {
     /// Keeps what is on record for a socket, from now on. To be called within a runtime.
     pub async fn start(socket: PathBuf, dirs: Dirs, manner: Manner) -> Result<Arc<Self>> {
         let (boot, records, known) = blocking(move || {
-            let records = Records::open(&socket, &dirs)?;
+            let records = Records::of(&socket, &dirs);
             let known = records.all()?;
             Ok::<_, Error>((dirs.boot()?, records, known))
         })

@@ -90,12 +90,9 @@ pub struct Records {
 }
 
 impl Records {
-    /// Those of a socket; their folder is made.
-    pub fn open(socket: &Path, dirs: &Dirs) -> Result<Self> {
+    pub fn of(socket: &Path, dirs: &Dirs) -> Self {
         let socket = socket.to_string_lossy().trim_start_matches('/').replace('/', "-");
-        let dir = dirs.state.join("dhcp").join(short(&socket, 200));
-        files::create_dirs(&dir)?;
-        Ok(Self { dir })
+        Self { dir: dirs.state.join("dhcp").join(short(&socket, 200)) }
     }
 
     fn path(&self, key: &Key) -> PathBuf {

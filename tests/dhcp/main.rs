@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod ends;
+mod in_the_node_daemon;
 mod kept;
 mod lan;
 mod many;

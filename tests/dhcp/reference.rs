@@ -50,7 +50,7 @@ fn without_a_daemon_status_and_add_say_what_to_start_and_nothing_is_left() {
         assert_eq!(output.error_code(), 50);
         let text = output.error_text();
         assert!(text.contains("no DHCP daemon listens on /run/cni/dhcp.sock"), "{text}");
-        assert!(text.contains("start \"dhcp daemon\""), "{text}");
+        assert!(text.contains("start \"catena daemon\" or \"dhcp daemon\""), "{text}");
     }
     assert_same(&before, &node.snapshot(), &Shared::none().catena("leased").device("cni1"));
     // What answers there and is no such daemon.

@@ -114,8 +114,8 @@ fn failed(failure: &Failure, socket: &Path) -> Error {
         Failure::Nobody(error) => Error::new(
             Code::NotAvailable,
             format!(
-                "no DHCP daemon listens on {at} ({error}): start \"dhcp daemon\", or name the socket of one \
-                 that runs by daemonSocketPath"
+                "no DHCP daemon listens on {at} ({error}): start \"catena daemon\" or \"dhcp daemon\", or name the \
+                 socket of one that runs by daemonSocketPath"
             ),
         ),
         Failure::Answer(error) => {
