@@ -2,6 +2,7 @@
 
 mod allocated;
 mod at_once;
+mod dhcp;
 mod footprint;
 mod one;
 mod ports;
@@ -9,9 +10,15 @@ mod present;
 mod shaping;
 mod version;
 
-use anyhow::Result;
+use std::fs;
 
-use crate::{peers::Peers, summary::Table};
+use anyhow::Result;
+use testnode::Background;
+
+use crate::{
+    peers::Peers,
+    summary::{Cell, Table},
+};
 
 /// Something that is measured by itself.
 pub struct Case {
@@ -30,6 +37,7 @@ pub const ALL: &[Case] = &[
     Case { name: "footprint", title: "memory and size", run: footprint::run },
     Case { name: "ports", title: "traffic through mapped ports", run: ports::run },
     Case { name: "shaping", title: "rates that are asked for and measured", run: shaping::run },
+    Case { name: "dhcp", title: "addresses by DHCP", run: dhcp::run },
     Case { name: "present", title: "with other containers present", run: present::run },
 ];
 
@@ -43,4 +51,12 @@ fn table(case: &str, title: impl Into<String>, unit: &str, columns: &[&str]) -> 
         columns: columns.iter().map(|&column| column.to_owned()).collect(),
         rows: Vec::new(),
     }
+}
+
+/// What a process has in memory, in MB (`VmRSS` of proc(5)).
+fn resident(process: &Background) -> Option<Cell> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kb = line.trim().trim_end_matches(" kB").parse::<f64>().ok()?;
+    Some(Cell::single(kb / 1e3))
 }

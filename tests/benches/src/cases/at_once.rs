@@ -72,7 +72,7 @@ fn all(stand: &Stand<'_>, at_once: usize, round: usize) -> [Duration; 2] {
 }
 
 /// How long something takes for all, as many at once as there are threads.
-fn spread<E: std::fmt::Display>(
+pub(super) fn spread<E: std::fmt::Display>(
     all: &[Attachment],
     at_once: usize,
     work: impl Fn(&Attachment) -> Result<(), E> + Sync,

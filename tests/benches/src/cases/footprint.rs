@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 use testnode::Attachment;
 
-use super::table;
+use super::{resident, table};
 use crate::{
     networks::Kind,
     peers::{GO, Peers, Stand, Way},
@@ -46,20 +46,14 @@ pub fn run(peers: &Peers, _: usize) -> Result<Vec<Table>> {
     let title = format!("Memory of the daemon, and after {CONTAINERS} containers came");
     let mut memory = table("footprint", title, "MB", &["at first", "then"]);
     for peer in peers.all.iter().filter(|peer| peer.way == Way::Daemon) {
-        let cells = peer.run(resident)?;
+        let cells = peer.run(daemons)?;
         memory.rows.push(Row { name: peer.name.to_owned(), cells: cells.to_vec() });
     }
     Ok(vec![installed, memory])
 }
 
-fn resident(stand: &Stand<'_>) -> [Option<Cell>; 2] {
-    let now = || {
-        let daemon = stand.daemon.as_ref()?;
-        let status = fs::read_to_string(format!("/proc/{}/status", daemon.process.pid())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kb = line.trim().trim_end_matches(" kB").parse::<f64>().ok()?;
-        Some(Cell::single(kb / 1e3))
-    };
+fn daemons(stand: &Stand<'_>) -> [Option<Cell>; 2] {
+    let now = || stand.daemon.as_ref().and_then(|daemon| resident(&daemon.process));
     let first = now();
     let runtime = stand.runtime(Kind::Full);
     let containers: Vec<_> =
