@@ -1,22 +1,28 @@
 //! A DHCP client: has a server lease an address for a container's interface, keeps the lease and gives it back.
 //!
 //! What is said to servers and what their answers mean is a state machine that knows neither sockets nor clocks
-//! ([`v4::Machine`]); what carries it out is a few lines over a packet socket ([`Link`]). Who keeps a lease calls
-//! [`v4::acquire`], and from then on [`v4::extend`] when the lease's times have come; [`v4::confirm`] after a restart, and
-//! [`v4::release`] at the end.
+//! ([`v4::Machine`], [`v6::Machine`]); what carries it out is a few lines over a packet socket ([`Link`]), or one of UDP for
+//! IPv6. Who keeps a lease calls [`v4::acquire`], and from then on [`v4::extend`] when the lease's times have come;
+//! [`v4::confirm`] after a restart, and [`v4::release`] at the end. With [`v6`] it is the same.
 
 mod backoff;
 mod lease;
 mod link;
 pub mod options;
+mod random;
 mod result;
+mod step;
+mod text;
 pub mod v4;
+pub mod v6;
 
 use std::{io, time::Duration};
 
 pub use lease::Lease;
 pub use link::{Link, Socket};
+pub use random::Random;
 pub use result::result;
+pub use step::Step;
 
 use crate::net::Mac;
 
@@ -67,13 +73,13 @@ impl Default for Timing {
 /// Why there is no lease.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// A server says no (DHCPNAK): the address is not, or no longer, this client's.
+    /// A server says no (DHCPNAK, or a status of DHCPv6): the address is not, or no longer, this client's.
     #[error("a DHCP server refuses the lease: {0}")]
     Refused(String),
     /// No server answered in time, or none with anything that can be used.
     #[error(
         "no DHCP server answers: see that one serves the network of this interface, and that nothing on the way drops \
-         UDP to the ports 67 and 68"
+         UDP to the ports 67 and 68, or 546 and 547 of IPv6"
     )]
     Silence,
     /// Sending or receiving failed.

@@ -11,10 +11,10 @@ use std::{io, net::Ipv4Addr, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 pub use answer::MAX_MESSAGE;
-pub use machine::{Machine, Step};
+pub use machine::Machine;
 pub use message::Outgoing;
 
-use super::{Client, Failure, Lease, Link, Timing};
+use super::{Client, Failure, Lease, Link, Step, Timing, random};
 
 /// Who is asked to extend a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub async fn acquire(
     timing: Timing,
     wanted: Option<Ipv4Addr>,
 ) -> Result<Lease, Failure> {
-    run(link, Machine::acquire(client, timing, wanted, random())).await
+    run(link, Machine::acquire(client, timing, wanted, random::of_kernel())).await
 }
 
 /// Asks whether a lease from before a restart still holds (INIT-REBOOT), within the time for one answer.
@@ -44,7 +44,7 @@ pub async fn confirm(
     lease: &Lease,
     timing: Timing,
 ) -> Result<Lease, Failure> {
-    run(link, Machine::confirm(client, lease, timing, random())).await
+    run(link, Machine::confirm(client, lease, timing, random::of_kernel())).await
 }
 
 /// Asks for more time on a lease, until the deadline: T2 where its server is asked, the end of the lease where all are.
@@ -58,7 +58,7 @@ pub async fn extend(
     deadline: Instant,
 ) -> Result<Lease, Failure> {
     let left = deadline.saturating_duration_since(Instant::now());
-    run(link, Machine::extend(client, lease, to, left, random())).await
+    run(link, Machine::extend(client, lease, to, left, random::of_kernel())).await
 }
 
 /// Gives a lease back. Nobody answers that.
@@ -66,8 +66,8 @@ pub async fn extend(
 /// The link may be any from which frames reach the server: once the container's namespace is gone, the bridge that the
 /// container was on.
 pub async fn release(link: &Link, client: &Client, lease: &Lease) -> io::Result<()> {
-    let mut random = random();
-    send(link, &message::release(client, lease, random())).await
+    let xid = random::of_kernel()();
+    send(link, &message::release(client, lease, xid)).await
 }
 
 async fn send(link: &Link, message: &Outgoing) -> io::Result<()> {
@@ -97,11 +97,4 @@ async fn run(link: &Link, mut machine: Machine<'_>) -> Result<Lease, Failure> {
             }
         };
     }
-}
-
-/// Random numbers for transaction ids and waits.
-fn random() -> Box<dyn FnMut() -> u32 + Send> {
-    // The kernel has them from the first moment of a boot on (getrandom(2)): a failure is no case to be prepared for, and a
-    // number that can be guessed is no worse than the one of a client of old.
-    Box::new(|| getrandom::u32().unwrap_or_else(|_| std::process::id()))
 }

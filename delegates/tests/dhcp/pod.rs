@@ -2,7 +2,7 @@
 
 use std::{future::Future, net::Ipv4Addr, time::Duration};
 
-use delegates::dhcp::{Client, Failure, Lease, Link, Socket, Timing, client_id, options, v4};
+use delegates::dhcp::{Client, Failure, Lease, Link, Socket, Timing, client_id, options, v4, v6};
 use testnode::{Container, Node};
 use tokio::{runtime::Runtime, time::Instant};
 
@@ -47,6 +47,12 @@ impl Pod {
     pub fn run<T>(&self, work: impl AsyncFnOnce(&Link) -> T) -> T {
         let socket = self.container().enter(|| Socket::open("eth0").unwrap());
         self.block_on(async { work(&Link::new(socket).unwrap()).await })
+    }
+
+    /// The same with one of IPv6.
+    pub fn run_v6<T>(&self, work: impl AsyncFnOnce(&v6::Link) -> T) -> T {
+        let socket = self.container().enter(|| v6::Socket::open("eth0").unwrap());
+        self.block_on(async { work(&v6::Link::new(socket).await.unwrap()).await })
     }
 
     pub fn acquire(&self, wanted: Option<Ipv4Addr>) -> Result<Lease, Failure> {

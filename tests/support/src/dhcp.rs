@@ -71,6 +71,9 @@ impl<'n> DhcpServer<'n> {
     /// Makes bridge and host, and starts the program.
     pub fn start(node: &'n Node, program: Program, pool: Pool) -> Self {
         let host = node.container("server");
+        // Kea does not wait for the kernel to be sure that nobody else has the host's addresses.
+        host.set_sysctl("ipv6.conf.all.accept_dad", "0");
+        host.set_sysctl("ipv6.conf.default.accept_dad", "0");
         node.ip("link add cni1 type bridge\nlink set cni1 up\n\
              link add lan type veth peer name eth0 netns server\nlink set lan master cni1 up\n");
         host.ip(
@@ -166,7 +169,7 @@ impl<'n> DhcpServer<'n> {
                 (Program::Kea, Family::V4) => &["DHCP4_RELEASE "],
                 (Program::Kea, Family::V6) => &["DHCP6_RELEASE_NA "],
                 (Program::Isc, Family::V4) => &["DHCPRELEASE of "],
-                (Program::Isc, Family::V6) => &["Releasing address ", "Client releases address "],
+                (Program::Isc, Family::V6) => &["Releasing address ", " releases address "],
             },
             address,
         )

@@ -3,18 +3,15 @@
 mod options;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::net::Ipv4Addr;
 
-use dhcproto::v4::{
-    DhcpOption, HType, MAGIC, MessageType, Opcode, OptionCode, borrowed::Message as Raw,
-};
+use dhcproto::v4::{HType, MAGIC, MessageType, Opcode, OptionCode, borrowed::Message as Raw};
 use ipnet::Ipv4Net;
 
 use self::options::Options;
 use crate::{
-    dhcp::{Client, Lease, lease::Times},
+    dhcp::{Client, Lease, lease::Times, text},
     net::Mac,
 };
 
@@ -53,20 +50,16 @@ impl Answer {
             return None;
         }
         let options = Options::read(payload);
-        let Some(DhcpOption::MessageType(kind)) = options.get(OptionCode::MessageType) else {
-            return None;
-        };
-        let server = match options.get(OptionCode::ServerIdentifier) {
-            Some(DhcpOption::ServerIdentifier(server)) if is_host(server) => Some(server),
-            _ => None,
-        };
+        let kind = options.byte(OptionCode::MessageType)?.into();
+        let server =
+            options.address(OptionCode::ServerIdentifier).filter(|server| is_host(*server));
         Some(Self { kind, server, address: raw.yiaddr(), options })
     }
 
     /// Why a server refuses.
     pub fn refusal(&self) -> String {
-        match self.options.get(OptionCode::Message) {
-            Some(DhcpOption::Message(text)) if !text.is_empty() => text::printable(&text),
+        match self.options.text(OptionCode::Message) {
+            Some(text) if !text.is_empty() => text::printable(&text),
             _ => "it does not say why".to_owned(),
         }
     }
@@ -80,16 +73,10 @@ impl Answer {
         }
         let server = self.server.or(known).ok_or("the server does not name itself")?;
         let prefix = self.prefix()?;
-        let seconds = |code| match self.options.get(code)? {
-            DhcpOption::AddressLeaseTime(seconds)
-            | DhcpOption::Renewal(seconds)
-            | DhcpOption::Rebinding(seconds) => Some(seconds),
-            _ => None,
-        };
         let times = Times::of(
-            seconds(OptionCode::AddressLeaseTime),
-            seconds(OptionCode::Renewal),
-            seconds(OptionCode::Rebinding),
+            self.options.word(OptionCode::AddressLeaseTime),
+            self.options.word(OptionCode::Renewal),
+            self.options.word(OptionCode::Rebinding),
         )
         .ok_or("the lease ends as it begins")?;
         let (domain, search) = self.domains();
@@ -104,10 +91,7 @@ impl Answer {
             routers: self.hosts(OptionCode::Router),
             static_routes: self.static_routes(),
             classless_routes: self.classless_routes(),
-            mtu: match self.options.get(OptionCode::InterfaceMtu) {
-                Some(DhcpOption::InterfaceMtu(mtu)) if mtu >= 68 => Some(mtu),
-                _ => None,
-            },
+            mtu: self.options.half(OptionCode::InterfaceMtu).filter(|mtu| *mtu >= 68),
             dns: self.hosts(OptionCode::DomainNameServer),
             domain,
             search,
@@ -115,30 +99,22 @@ impl Answer {
     }
 
     fn prefix(&self) -> Result<u8, String> {
-        match self.options.get(OptionCode::SubnetMask) {
-            Some(DhcpOption::SubnetMask(mask)) => {
+        match self.options.address(OptionCode::SubnetMask) {
+            None => Ok(class(self.address).prefix_len()),
+            Some(mask) => {
                 ipnet::ipv4_mask_to_prefix(mask).map_err(|_| format!("{mask} is no subnet mask"))
             }
-            _ => Ok(class(self.address).prefix_len()),
         }
     }
 
     fn hosts(&self, code: OptionCode) -> Vec<Ipv4Addr> {
-        match self.options.get(code) {
-            Some(DhcpOption::Router(hosts) | DhcpOption::DomainNameServer(hosts)) => {
-                hosts.into_iter().filter(|host| is_host(*host)).collect()
-            }
-            _ => Vec::new(),
-        }
+        let all = self.options.addresses(code).unwrap_or_default();
+        all.into_iter().filter(|host| is_host(*host)).collect()
     }
 
     /// Option 33: pairs of a destination and a router. A default route is none of these (RFC 2132, 5.8).
     fn static_routes(&self) -> Vec<(Ipv4Net, Ipv4Addr)> {
-        let Some(DhcpOption::StaticRoutingTable(pairs)) =
-            self.options.get(OptionCode::StaticRoutingTable)
-        else {
-            return Vec::new();
-        };
+        let pairs = self.options.pairs(OptionCode::StaticRoutingTable).unwrap_or_default();
         let usable = |(to, router): &(Ipv4Addr, Ipv4Addr)| is_host(*to) && is_host(*router);
         let net = |to| match class(to) {
             net if net.network() == to => net,
@@ -149,27 +125,19 @@ impl Answer {
 
     /// Option 121.
     fn classless_routes(&self) -> Vec<(Ipv4Net, Ipv4Addr)> {
-        match self.options.get(OptionCode::ClasslessStaticRoute) {
-            Some(DhcpOption::ClasslessStaticRoute(routes)) => {
-                let usable = |router: Ipv4Addr| router.is_unspecified() || is_host(router);
-                routes.into_iter().filter(|(_, router)| usable(*router)).collect()
-            }
-            _ => Vec::new(),
-        }
+        let routes = self.options.networks(OptionCode::ClasslessStaticRoute).unwrap_or_default();
+        let usable = |router: Ipv4Addr| router.is_unspecified() || is_host(router);
+        routes.into_iter().filter(|(_, router)| usable(*router)).collect()
     }
 
     /// The domain and the domains to search. Of old, servers write several names into the option for one.
     fn domains(&self) -> (Option<String>, Vec<String>) {
-        let names = match self.options.get(OptionCode::DomainName) {
-            Some(DhcpOption::DomainName(names)) => text::domains(&names),
-            _ => Vec::new(),
-        };
-        let search = match self.options.get(OptionCode::DomainSearch) {
-            Some(DhcpOption::DomainSearch(names)) => {
-                names.iter().filter_map(|name| text::domain(&name.to_ascii())).collect()
-            }
-            _ if names.len() > 1 => names.clone(),
-            _ => Vec::new(),
+        let names = self.options.text(OptionCode::DomainName);
+        let names = names.map(|names| text::domains(&names)).unwrap_or_default();
+        let search = match self.options.names(OptionCode::DomainSearch) {
+            Some(names) => names.iter().filter_map(|name| text::domain(name)).collect(),
+            None if names.len() > 1 => names.clone(),
+            None => Vec::new(),
         };
         (names.into_iter().next(), search)
     }

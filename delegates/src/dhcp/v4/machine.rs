@@ -11,7 +11,7 @@ use dhcproto::v4::MessageType;
 use super::{Outgoing, To, answer::Answer, message::Exchange};
 use crate::{
     dhcp::{
-        Client, Failure, Lease, Timing,
+        Client, Failure, Lease, Random, Timing,
         backoff::{Backoff, vary},
         lease::Times,
     },
@@ -21,23 +21,12 @@ use crate::{
 /// The least time between two requests for more time (RFC 2131, 4.4.5).
 const LEAST: Duration = Duration::from_secs(60);
 
-/// What is to be done next.
-#[derive(Debug)]
-pub enum Step {
-    /// Send this, and call again when something arrives, or at that time.
-    Send(Outgoing, Duration),
-    /// Call again when something arrives, or at that time.
-    Wait(Duration),
-    /// There is a lease.
-    Done(Lease),
-    /// There is none.
-    Failed(Failure),
-}
+type Step = crate::dhcp::Step<Outgoing, Lease>;
 
 /// One exchange with servers.
 pub struct Machine<'a> {
     client: &'a Client,
-    random: Box<dyn FnMut() -> u32 + Send + 'a>,
+    random: Random<'a>,
     state: State<'a>,
     xid: u32,
     timing: Timing,
@@ -68,7 +57,7 @@ impl<'a> Machine<'a> {
         client: &'a Client,
         timing: Timing,
         wanted: Option<Ipv4Addr>,
-        random: Box<dyn FnMut() -> u32 + Send + 'a>,
+        random: Random<'a>,
     ) -> Self {
         Self::new(client, State::Selecting { wanted }, timing, timing.all, random)
     }
@@ -78,7 +67,7 @@ impl<'a> Machine<'a> {
         client: &'a Client,
         lease: &'a Lease,
         timing: Timing,
-        random: Box<dyn FnMut() -> u32 + Send + 'a>,
+        random: Random<'a>,
     ) -> Self {
         let end = timing.answer.min(timing.all);
         Self::new(client, State::Rebooting { lease }, timing, end, random)
@@ -90,7 +79,7 @@ impl<'a> Machine<'a> {
         lease: &'a Lease,
         to: To,
         left: Duration,
-        random: Box<dyn FnMut() -> u32 + Send + 'a>,
+        random: Random<'a>,
     ) -> Self {
         // Where all of it is short, a lost packet shall not cost all of it.
         let state = State::Extending { lease, to, least: LEAST.min(left / 4) };
@@ -102,7 +91,7 @@ impl<'a> Machine<'a> {
         state: State<'a>,
         timing: Timing,
         end: Duration,
-        mut random: Box<dyn FnMut() -> u32 + Send + 'a>,
+        mut random: Random<'a>,
     ) -> Self {
         Self {
             client,

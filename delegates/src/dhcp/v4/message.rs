@@ -127,7 +127,8 @@ fn to_server(message: &Message, lease: &Lease) -> Outgoing {
 }
 
 fn encode(message: &Message) -> Vec<u8> {
-    let mut bytes = message.to_vec().expect("options of at most 255 bytes can be written");
+    // Options of at most 255 bytes can be written. The error's own words would link the tables of international names.
+    let mut bytes = message.to_vec().unwrap_or_else(|_| unreachable!("a message that fits"));
     // Relays may drop what is shorter than BOOTP's messages were (RFC 1542, 2.1).
     if bytes.len() < MIN_PACKET_SIZE {
         bytes.resize(MIN_PACKET_SIZE, 0);
