@@ -1,11 +1,11 @@
 //! Addresses from DHCP servers: by Catena's daemon and by the reference plugins', with Catena's plugin and with the reference's.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod each;
 mod ends;
 mod in_the_node_daemon;
 mod kept;
 mod lan;
-mod many;
 mod reference;
 mod restarts;
 mod served;
