@@ -31,11 +31,13 @@ fn containers_come_and_go_while_versions_are_installed_over_each_other() {
     let bin = node.dir("bin");
     let versions = two_versions(&node, CATENA);
     install(&node, &versions[0], &bin);
-    let mut chain = vec![bridge("cni0", &["10.1.0.0/24"]), portmap(), bandwidth()];
-    chain.push(json!({ "type": "snat" }));
-    let whole = json!({ "type": "catena", "plugins": chain });
+    // Each network gives its own addresses: two that give the same would take them from each other.
+    let chain = |name: &str, subnet: &str| {
+        vec![bridge(name, &[subnet]), portmap(), bandwidth(), json!({ "type": "snat" })]
+    };
+    let whole = json!({ "type": "catena", "plugins": chain("cni1", "10.2.0.0/24") });
     // One by one, and in one process.
-    let lists = [conflist("web", &chain), conflist("whole", &[whole])];
+    let lists = [conflist("web", &chain("cni0", "10.1.0.0/24")), conflist("whole", &[whole])];
     let containers: Vec<_> = (0..4).map(|n| node.container(&format!("c{n}"))).collect();
     let before = node.snapshot();
     let (over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -65,6 +67,6 @@ fn containers_come_and_go_while_versions_are_installed_over_each_other() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    let shared = Shared::none().catena("web").catena("whole").device("cni0");
+    let shared = Shared::none().catena("web").catena("whole").device("cni0").device("cni1");
     assert_same(&before, &node.snapshot(), &shared);
 }
