@@ -3,22 +3,21 @@
 //! Between exchanges with servers nothing but a timer is kept. What has begun to change the node, a record or the container's
 //! interface, is always finished: only waits are broken off.
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use chain::CniResult;
 use delegates::dhcp::{self, Client, Failure, Lease, Link, v4};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use super::{
     ask::Ask,
     farewell,
     keeper::{Keeper, Standing, blocking},
     place,
-    record::{Record, now},
+    record::{Record, uptime},
 };
 
 /// The first pause before a lost lease is asked for again; each further one is twice as long.
@@ -29,6 +28,9 @@ const AGAIN: Duration = Duration::from_secs(30);
 const LEAST: Duration = Duration::from_secs(60);
 /// The least time between any two.
 const SHORTEST: Duration = Duration::from_millis(500);
+
+/// The longest sleep: timers stand still while the machine sleeps, and leases do not.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// How the keeping of a lease begins.
 #[derive(Clone, Copy, Debug)]
@@ -48,19 +50,14 @@ struct Ended;
 /// A lease, since when its times count.
 struct Held {
     lease: Lease,
-    /// How old it was then.
-    age: Duration,
-    then: Instant,
+    since: Duration,
 }
 
 impl Held {
-    fn age(&self) -> Duration {
-        self.age + self.then.elapsed()
-    }
-
     /// How long until a time of the lease; `None` where that never comes.
     fn until(&self, time: Option<u32>) -> Option<Duration> {
-        time.map(|time| Duration::from_secs(time.into()).saturating_sub(self.age()))
+        let age = uptime().saturating_sub(self.since);
+        time.map(|time| Duration::from_secs(time.into()).saturating_sub(age))
     }
 }
 
@@ -154,7 +151,7 @@ impl Attachment {
             self.standing.send_replace(Standing::Lost("the lease was lost".to_owned()));
             return Ok(None);
         };
-        let held = Held { lease, age: self.record.age(), then: Instant::now() };
+        let held = Held { lease, since: Duration::from_secs(self.record.since) };
         self.standing.send_replace(Standing::Has(Arc::new(self.result(&held.lease))));
         if !self.record.namespace_lives(&self.keeper.boot) {
             return Err(Ended);
@@ -202,7 +199,7 @@ impl Attachment {
             }
             let renew = held.until(held.lease.renew_after).unwrap_or_default();
             if !renew.is_zero() {
-                self.or_end(sleep(renew)).await?;
+                self.or_end(sleep(renew.min(LONGEST))).await?;
                 continue;
             }
             let rebind = held.until(held.lease.rebind_after).unwrap_or_default();
@@ -214,15 +211,9 @@ impl Attachment {
             let extended = self
                 .unless_gone(async {
                     let (client, link) = self.open().await?;
-                    v4::extend(
-                        &link,
-                        &client,
-                        &held.lease,
-                        to,
-                        tokio::time::Instant::now() + patience,
-                    )
-                    .await
-                    .map_err(Fault::from)
+                    v4::extend(&link, &client, &held.lease, to, Instant::now() + patience)
+                        .await
+                        .map_err(Fault::from)
                 })
                 .await?;
             match extended {
@@ -239,7 +230,7 @@ impl Attachment {
                     }
                     let phase = phase.saturating_sub(patience);
                     let pause = (phase / 2).max(LEAST.min(phase)).max(SHORTEST);
-                    self.or_end(sleep(pause)).await?;
+                    self.or_end(sleep(pause.min(LONGEST))).await?;
                 }
             }
         }
@@ -301,9 +292,9 @@ impl Attachment {
     /// From now on this is the lease.
     async fn take(&mut self, lease: Lease) -> Held {
         let result = self.result(&lease);
-        self.record.since = now().as_secs();
-        self.record.lease = Some(lease.clone());
-        let held = Held { lease, age: Duration::ZERO, then: Instant::now() };
+        let held = Held { lease, since: uptime() };
+        self.record.since = held.since.as_secs();
+        self.record.lease = Some(held.lease.clone());
         self.write().await;
         self.standing.send_replace(Standing::Has(Arc::new(result)));
         held

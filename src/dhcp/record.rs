@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use chain::{
@@ -10,6 +10,7 @@ use chain::{
     files::{self, Found, at, short},
 };
 use delegates::dhcp::Lease;
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -44,7 +45,7 @@ pub struct Record {
     /// The lease; none after it was lost, as long as there is no other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
-    /// From when the lease's times count, in seconds since 1970.
+    /// From when the lease's times count, in seconds of this boot: no clock that is set makes a lease older or younger.
     pub since: u64,
 }
 
@@ -70,16 +71,11 @@ impl Record {
     pub fn namespace_lives(&self, boot: &str) -> bool {
         self.boot == boot && NetnsId::of(&self.netns) == Some(self.netns_id)
     }
-
-    /// How old the lease is by the clock on the wall. A clock that was set back makes it young, not older than time.
-    pub fn age(&self) -> Duration {
-        now().saturating_sub(Duration::from_secs(self.since))
-    }
 }
 
-/// The time since 1970.
-pub fn now() -> Duration {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+/// The time of this boot, that in which the machine slept included. A lease of an earlier one has no namespace any more.
+pub fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
 }
 
 /// The records of one socket: `<state>/dhcp/<socket>/<network>@<container>@<ifname>.json`. There is one daemon at a socket, and so

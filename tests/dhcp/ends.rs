@@ -39,6 +39,18 @@ fn a_namespace_that_disappears_without_del_ends_its_lease() {
 }
 
 #[test]
+fn without_the_bridge_the_lease_is_given_back_by_the_hosts_routes() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    let pod = node.container("pod");
+    let address = address(&lan.catena().add(&list(), &pod));
+    node.ip("link del cni1\naddr add 10.7.0.2/24 dev lan\n");
+    pod.delete();
+    lan.await_released(&address);
+}
+
+#[test]
 fn an_interface_that_disappears_without_del_ends_its_lease_when_it_is_to_be_renewed() {
     let node = Node::new();
     let lan = Lan::with(&node, Program::Isc, short(3600, [2, 3000]));

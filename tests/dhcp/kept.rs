@@ -136,3 +136,25 @@ fn routes_have_the_metric_that_the_configuration_says_also_after_a_new_lease() {
         routes.contains("10.9.0.0/16 via 10.7.0.3 dev eth0 metric 77").then_some(())
     });
 }
+
+#[test]
+fn a_lease_that_comes_back_with_another_route_changes_the_interface() {
+    let node = Node::new();
+    let mut lan = Lan::with(&node, Program::Isc, renewed());
+    let daemon = lan.daemon();
+    let pod = node.container("pod");
+    let first = address(&lan.catena().add(&list(), &pod));
+    // One that somebody else has made stays.
+    pod.ip("route add 10.99.0.0/16 via 10.7.0.7 dev eth0\n");
+    lan.server.serve(testnode::dhcp::Pool { via: 4, ..renewed() });
+    lan.server.resume();
+    let routes = until("the route is the new one", PATIENCE, || {
+        let routes = state(&pod, "eth0").1;
+        routes.contains("10.9.0.0/16 via 10.7.0.4").then_some(routes)
+    });
+    assert!(!routes.contains("10.7.0.3"), "{routes}");
+    assert!(routes.contains("10.99.0.0/16 via 10.7.0.7"), "{routes}");
+    assert!(routes.contains("default via 10.7.0.1"), "{routes}");
+    assert_eq!(state(&pod, "eth0").0, [first]);
+    assert!(!daemon.log().contains("is lost"), "{}", daemon.log());
+}

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use testnode::dhcp::{DhcpServer, Family, Pool, Program};
-use testnode::{Background, Catena, Container, Netns, Node, links, until};
+use testnode::{Background, Catena, Container, Netns, Node, Run, links, until};
 
 use crate::{CATENA, PATIENCE, REFERENCE, SOCKET};
 
@@ -90,15 +90,15 @@ pub struct Daemon(Background);
 impl Daemon {
     /// Catena's under the name dhcp, with further flags.
     pub fn catenas(node: &Node, flags: &[&str]) -> Self {
-        Self::start(node, links(node, CATENA, &["dhcp"]).join("dhcp"), flags)
+        Self::start(node, program(node), flags)
     }
 
     pub fn start(node: &Node, program: impl AsRef<Path>, flags: &[&str]) -> Self {
-        let mut daemon = Self(
-            command(node, program, flags)
-                .env("CATENA_LOG", "debug")
-                .spawn(node.fresh_path("dhcp.log")),
-        );
+        Self::run(node, command(node, program, flags))
+    }
+
+    pub fn run(node: &Node, run: Run) -> Self {
+        let mut daemon = Self(run.env("CATENA_LOG", "debug").spawn(node.fresh_path("dhcp.log")));
         until("the DHCP daemon listens", PATIENCE, || {
             daemon.0.assert_alive();
             std::os::unix::net::UnixStream::connect(SOCKET).ok()
@@ -153,7 +153,12 @@ impl DerefMut for Daemon {
     }
 }
 
-pub fn command(node: &Node, program: impl AsRef<Path>, flags: &[&str]) -> testnode::Run {
+/// Catena under the name dhcp.
+pub fn program(node: &Node) -> PathBuf {
+    links(node, CATENA, &["dhcp"]).join("dhcp")
+}
+
+pub fn command(node: &Node, program: impl AsRef<Path>, flags: &[&str]) -> Run {
     node.cmd([program.as_ref().as_os_str(), "daemon".as_ref()]).args(flags)
 }
 

@@ -6,7 +6,7 @@ use testnode::dhcp::{Family, Pool, Program};
 use testnode::{Node, Restart, until};
 
 use crate::PATIENCE;
-use crate::lan::{self, FIRST, Lan, address, await_address, list, short, state};
+use crate::lan::{self, Daemon, FIRST, Lan, address, await_address, command, list, short, state};
 
 const RECORDS: &str = "/var/lib/catena/dhcp/run-cni-dhcp.sock";
 
@@ -66,19 +66,43 @@ fn a_lease_whose_server_is_away_at_a_restart_stays_until_its_end() {
     daemon.kill();
     lan.server.stop();
     let flags = ["-timeout", "1s"];
-    let mut daemon = lan::Daemon::catenas(&node, &flags);
+    let mut daemon = Daemon::catenas(&node, &flags);
     daemon.await_log(&format!("{first} is not confirmed yet"));
     assert_eq!(state(&pod, "eth0").0.join(" "), first);
     daemon.await_log("it has expired");
     await_address(&pod, None);
     // A daemon that ends without a lease is followed by one that goes on asking.
     daemon.kill();
-    let _daemon = lan::Daemon::catenas(&node, &flags);
+    let _daemon = Daemon::catenas(&node, &flags);
     lan.server.resume();
     await_address(&pod, Some(&first));
     until("it is on record", PATIENCE, || {
         fs::read_to_string(&records()[0]).unwrap().contains(&first).then_some(())
     });
+}
+
+#[test]
+fn a_clock_that_jumps_between_two_daemons_ends_no_lease() {
+    let node = Node::new();
+    let mut lan = Lan::new(&node);
+    let preload = node.run(["sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1"]);
+    let mut daemon = lan.daemon();
+    let pod = node.container("pod");
+    let address = address(&lan.catena().add(&list(), &pod));
+    daemon.kill();
+    lan.server.stop();
+    for offset in ["+20y", "-20y"] {
+        let run = command(&node, lan::program(&node), &["-timeout", "1s"]);
+        let run = run.env("LD_PRELOAD", preload.trim()).env("FAKETIME", offset);
+        let run = run.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let mut daemon = Daemon::run(&node, run);
+        daemon.await_log(&format!("{address} is not confirmed yet"));
+        let year = daemon.log().get(..4).map(str::to_owned).unwrap();
+        assert!(year != node.run(["date", "+%Y"]).trim(), "the clock was not where it was to be");
+        assert_eq!(state(&pod, "eth0").0.join(" "), address);
+        assert!(!daemon.log().contains("is lost"), "{}", daemon.log());
+        daemon.kill();
+    }
 }
 
 #[test]

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use testnode::{Attachment, Node, Plugins, Runtime, Shared, assert_same, links, until};
+use testnode::{Attachment, Node, Plugins, Runtime, Shared, assert_same, until};
 
-use crate::lan::{Daemon, Lan, address, command, list, list_with};
-use crate::{CATENA, PATIENCE, SOCKET};
+use crate::lan::{Daemon, Lan, address, command, list, list_with, program};
+use crate::{PATIENCE, SOCKET};
 
 #[test]
 fn a_lease_gives_address_and_routes_and_is_given_back() {
@@ -71,7 +71,7 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     let daemon = Daemon::catenas(&node, &["-pidfile=/run/dhcp.pid", "--timeout", "1m2.5s"]);
     assert_eq!(fs::read_to_string("/run/dhcp.pid").unwrap().trim(), daemon.pid().to_string());
     let refused = |flags: &[&str]| {
-        let program = links(&node, CATENA, &["dhcp"]).join("dhcp");
+        let program = program(&node);
         command(&node, program, flags).output().failure().stderr
     };
     let text = refused(&[]);
@@ -112,7 +112,7 @@ fn systemd_hands_its_socket_over() {
     let node = Node::new();
     let lan = Lan::new(&node);
     node.run(["mkdir", "-p", "/run/cni"]);
-    let program = links(&node, CATENA, &["dhcp"]).join("dhcp");
+    let program = program(&node);
     let activated = |sockets: &[&str], log: &Path| {
         let listens = sockets.iter().flat_map(|socket| ["--listen", socket]);
         let run = node.cmd(["systemd-socket-activate"]).args(listens).args([&program]);
@@ -143,7 +143,7 @@ fn a_daemon_that_sees_the_hosts_files_elsewhere_has_a_prefix_for_them() {
     let lan = Lan::new(&node);
     let host = node.dir("host");
     node.run(["mkdir", "-p", host.join("run/netns").to_str().unwrap()]);
-    let program = links(&node, CATENA, &["dhcp"]).join("dhcp");
+    let program = program(&node);
     let prefix = format!("-hostprefix={}", host.display());
     let _daemon = command(&node, program, &[&prefix]).spawn(node.fresh_path("dhcp.log"));
     let socket = host.join("run/cni/dhcp.sock");

@@ -8,7 +8,11 @@ mod message;
 
 use std::{io, net::Ipv4Addr, time::Duration};
 
-use tokio::time::{Instant, sleep_until};
+use dhcproto::v4::SERVER_PORT;
+use tokio::{
+    net::UdpSocket,
+    time::{Instant, sleep_until},
+};
 
 pub use answer::MAX_MESSAGE;
 pub use machine::Machine;
@@ -68,6 +72,15 @@ pub async fn extend(
 pub async fn release(link: &Link, client: &Client, lease: &Lease) -> io::Result<()> {
     let xid = random::of_kernel()();
     send(link, &message::release(client, lease, xid)).await
+}
+
+/// The same by an ordinary UDP packet of this host's, for where no link of it leads to the container's network: as good as its
+/// routes to the server are.
+pub async fn release_by_routes(client: &Client, lease: &Lease) -> io::Result<()> {
+    let xid = random::of_kernel()();
+    let message = message::release(client, lease, xid);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    socket.send_to(&message.payload, (lease.server, SERVER_PORT)).await.map(drop)
 }
 
 async fn send(link: &Link, message: &Outgoing) -> io::Result<()> {

@@ -44,12 +44,14 @@ pub struct Pool {
     pub lease: u32,
     /// When it is to be renewed and when to be rebound, in seconds. dnsmasq's DHCPv6 takes its own times.
     pub times: [u32; 2],
+    /// The last byte of the router that 10.9.0.0/16 is behind (IPv4; 10.7.0.3 as a rule).
+    pub via: u8,
 }
 
 impl Pool {
     /// Ten addresses for an hour.
     pub fn new(family: Family) -> Self {
-        Self { family, addresses: 10, lease: 3600, times: [1800, 3150] }
+        Self { family, addresses: 10, lease: 3600, times: [1800, 3150], via: 3 }
     }
 }
 

@@ -15,13 +15,14 @@ impl DhcpServer<'_> {
     }
 
     pub(super) fn dnsmasq(&self) -> Run {
-        let ([first, last], Pool { lease, times: [renew, rebind], .. }) = (self.range(), self.pool);
+        let ([first, last], Pool { lease, times: [renew, rebind], via, .. }) =
+            (self.range(), self.pool);
         let [range, options] = match self.pool.family {
             Family::V4 => [
                 format!("{first},{last},255.255.255.0,{lease}"),
                 format!(
                     "3,10.7.0.1 6,10.7.0.2 15,example.org 26,1400 58,{renew} 59,{rebind} \
-                     option:classless-static-route,10.9.0.0/16,10.7.0.3,0.0.0.0/0,10.7.0.1"
+                     option:classless-static-route,10.9.0.0/16,10.7.0.{via},0.0.0.0/0,10.7.0.1"
                 ),
             ],
             Family::V6 => [
@@ -47,7 +48,8 @@ impl DhcpServer<'_> {
     }
 
     pub(super) fn kea(&self) -> Run {
-        let ([first, last], Pool { lease, times: [renew, rebind], .. }) = (self.range(), self.pool);
+        let ([first, last], Pool { lease, times: [renew, rebind], via, .. }) =
+            (self.range(), self.pool);
         let pools = json!([{ "pool": format!("{first}-{last}") }]);
         let option = |name: &str, data: &str| json!({ "name": name, "data": data });
         let leases = json!({ "type": "memfile", "name": self.leases, "lfc-interval": 0 });
@@ -62,8 +64,8 @@ impl DhcpServer<'_> {
                 "subnet4": [{ "subnet": "10.7.0.0/24", "pools": pools, "option-data": [
                     option("routers", "10.7.0.1"), option("domain-name-servers", "10.7.0.2"),
                     option("domain-name", "example.org"), option("interface-mtu", "1400"),
-                    // 10.9.0.0/16 by 10.7.0.3, 0.0.0.0/0 by 10.7.0.1; this Kea knows the option by its number alone.
-                    { "code": 121, "csv-format": false, "data": "100A090A070003000A070001" }] }] } }),
+                    // 10.9.0.0/16 by 10.7.0.3 or another, 0.0.0.0/0 by 10.7.0.1; this Kea knows the option by its number alone.
+                    { "code": 121, "csv-format": false, "data": format!("100A090A0700{via:02X}000A070001") }] }] } }),
             Family::V6 => json!({ "Dhcp6": {
                 "interfaces-config": { "interfaces": ["eth0"] }, "lease-database": leases,
                 "server-id": { "type": "EN", "enterprise-id": 2495, "identifier": "0123456789", "persist": false },
@@ -89,7 +91,8 @@ impl DhcpServer<'_> {
     }
 
     pub(super) fn isc(&self) -> Run {
-        let ([first, last], Pool { lease, times: [renew, rebind], .. }) = (self.range(), self.pool);
+        let ([first, last], Pool { lease, times: [renew, rebind], via, .. }) =
+            (self.range(), self.pool);
         let general = format!(
             "authoritative; ddns-update-style none; ping-check false; \
              default-lease-time {lease}; max-lease-time {lease}; min-lease-time {lease};\n"
@@ -102,7 +105,7 @@ impl DhcpServer<'_> {
                      option dhcp-renewal-time {renew}; option dhcp-rebinding-time {rebind};\n\
                      subnet 10.7.0.0 netmask 255.255.255.0 {{ range {first} {last}; option routers 10.7.0.1; \
                      option domain-name-servers 10.7.0.2; option domain-name \"example.org\"; option interface-mtu 1400; \
-                     option classless 16,10,9,10,7,0,3,0,10,7,0,1; }}\n"
+                     option classless 16,10,9,10,7,0,{via},0,10,7,0,1; }}\n"
                 ),
             ),
             Family::V6 => (
