@@ -3,15 +3,19 @@
 //! Between exchanges with servers nothing but a timer is kept. What has begun to change the node, a record or the container's
 //! interface, is always finished: only waits are broken off.
 
-use std::{future::Future, sync::Arc, time::Duration};
+mod exchange;
+mod held;
+
+use std::{sync::Arc, time::Duration};
 
 use chain::CniResult;
-use delegates::dhcp::{self, Client, Failure, Lease, Link, v4};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
-};
+use delegates::dhcp::{self, Lease};
+use tokio::{sync::watch, time::sleep};
 
+use self::{
+    exchange::Fault,
+    held::{Held, Next},
+};
 use super::{
     ask::Ask,
     farewell,
@@ -24,11 +28,6 @@ use super::{
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a server is given to answer who has lost a lease: then there is a pause, in which no socket is open.
 const AGAIN: Duration = Duration::from_secs(30);
-/// The least time between two requests for more time, where the lease leaves as much (RFC 2131, 4.4.5).
-const LEAST: Duration = Duration::from_secs(60);
-/// The least time between any two.
-const SHORTEST: Duration = Duration::from_millis(500);
-
 /// The longest sleep: timers stand still while the machine sleeps, and leases do not.
 const LONGEST: Duration = Duration::from_secs(300);
 
@@ -46,20 +45,6 @@ pub enum Begin {
 
 /// It is not to be kept any more.
 struct Ended;
-
-/// A lease, since when its times count.
-struct Held {
-    lease: Lease,
-    since: Duration,
-}
-
-impl Held {
-    /// How long until a time of the lease; `None` where that never comes.
-    fn until(&self, time: Option<u32>) -> Option<Duration> {
-        let age = uptime().saturating_sub(self.since);
-        time.map(|time| Duration::from_secs(time.into()).saturating_sub(age))
-    }
-}
 
 /// An attachment whose lease is kept.
 pub struct Attachment {
@@ -151,20 +136,13 @@ impl Attachment {
             self.standing.send_replace(Standing::Lost("the lease was lost".to_owned()));
             return Ok(None);
         };
-        let held = Held { lease, since: Duration::from_secs(self.record.since) };
+        let held = Held::new(lease, Duration::from_secs(self.record.since));
         self.standing.send_replace(Standing::Has(Arc::new(self.result(&held.lease))));
         if !self.record.namespace_lives(&self.keeper.boot) {
             return Err(Ended);
         }
         self.or_end(sleep(after)).await?;
-        let timing = self.keeper.manner.timing;
-        let confirmed = self
-            .unless_gone(async {
-                let (client, link) = self.open().await?;
-                v4::confirm(&link, &client, &held.lease, timing).await.map_err(Fault::from)
-            })
-            .await?;
-        match confirmed {
+        match self.confirm(&held.lease).await? {
             Ok(lease) => {
                 tracing::info!("{}: {} is confirmed", self.record.key, lease.address);
                 Ok(Some(self.renewed(lease).await))
@@ -173,13 +151,9 @@ impl Attachment {
                 self.lose(&why).await;
                 Ok(None)
             }
-            Err(Fault::Gone) => Err(Ended),
             Err(Fault::Other(why)) => {
-                tracing::info!(
-                    "{}: {} is not confirmed yet: {why}",
-                    self.record.key,
-                    held.lease.address
-                );
+                let address = held.lease.address;
+                tracing::info!("{}: {address} is not confirmed yet: {why}", self.record.key);
                 Ok(Some(held))
             }
         }
@@ -189,48 +163,27 @@ impl Attachment {
     async fn extend(&mut self, mut held: Held) -> Result<String, Ended> {
         let mut failed = false;
         loop {
-            let Some(left) = held.until(held.lease.lease_time) else {
-                // For ever.
-                self.or_end(std::future::pending::<()>()).await?;
-                continue;
+            let (to, left) = match held.next() {
+                Next::Wait(time) => {
+                    self.or_end(sleep(time.min(LONGEST))).await?;
+                    continue;
+                }
+                Next::Ask(to, left) => (to, left),
+                Next::Over => return Ok("it has expired".to_owned()),
             };
-            if left.is_zero() {
-                return Ok("it has expired".to_owned());
-            }
-            let renew = held.until(held.lease.renew_after).unwrap_or_default();
-            if !renew.is_zero() {
-                self.or_end(sleep(renew.min(LONGEST))).await?;
-                continue;
-            }
-            let rebind = held.until(held.lease.rebind_after).unwrap_or_default();
-            let (to, phase) = match rebind.is_zero() {
-                true => (v4::To::All, left),
-                false => (v4::To::Server, rebind),
-            };
-            let patience = self.keeper.manner.timing.answer.min(phase);
-            let extended = self
-                .unless_gone(async {
-                    let (client, link) = self.open().await?;
-                    v4::extend(&link, &client, &held.lease, to, Instant::now() + patience)
-                        .await
-                        .map_err(Fault::from)
-                })
-                .await?;
-            match extended {
+            let patience = self.keeper.manner.timing.answer.min(left);
+            match self.ask_for_more(&held.lease, to, patience).await? {
                 Ok(lease) => {
                     held = self.renewed(lease).await;
                     failed = false;
                 }
                 Err(Fault::Refused(why)) => return Ok(why),
-                Err(Fault::Gone) => return Err(Ended),
                 Err(Fault::Other(why)) => {
                     if !std::mem::replace(&mut failed, true) {
                         let address = held.lease.address;
                         tracing::warn!("{}: {address} is not extended yet: {why}", self.record.key);
                     }
-                    let phase = phase.saturating_sub(patience);
-                    let pause = (phase / 2).max(LEAST.min(phase)).max(SHORTEST);
-                    self.or_end(sleep(pause.min(LONGEST))).await?;
+                    held.put_off(left.saturating_sub(patience));
                 }
             }
         }
@@ -292,8 +245,8 @@ impl Attachment {
     /// From now on this is the lease.
     async fn take(&mut self, lease: Lease) -> Held {
         let result = self.result(&lease);
-        let held = Held { lease, since: uptime() };
-        self.record.since = held.since.as_secs();
+        let held = Held::new(lease, uptime());
+        self.record.since = held.since().as_secs();
         self.record.lease = Some(held.lease.clone());
         self.write().await;
         self.standing.send_replace(Standing::Has(Arc::new(result)));
@@ -318,72 +271,7 @@ impl Attachment {
         dhcp::result(lease, Ask::of(&self.record).ok().and_then(|ask| ask.priority))
     }
 
-    fn client(&self) -> Result<Client, String> {
+    fn client(&self) -> Result<dhcp::Client, String> {
         Ask::of(&self.record)?.client(&self.record, self.keeper.manner.broadcast)
-    }
-
-    async fn acquire(&mut self, timing: dhcp::Timing) -> Result<Result<Lease, String>, Ended> {
-        let acquired = self.unless_gone(async {
-            let (client, link) = self.open().await?;
-            v4::acquire(&link, &client, timing, None).await.map_err(Fault::from)
-        });
-        Ok(acquired.await?.map_err(|fault| match fault {
-            Fault::Refused(why) | Fault::Other(why) => why,
-            Fault::Gone => "its interface is gone".to_owned(),
-        }))
-    }
-
-    /// A socket on the interface, to be closed as soon as it has served.
-    async fn open(&self) -> Result<(Client, Link), Fault> {
-        let client = self.client().map_err(Fault::Other)?;
-        let record = self.record.clone();
-        let socket = blocking(move || place::socket(&record)).await;
-        let socket = socket.map_err(|error| Fault::Other(error.to_string()))?;
-        let socket = socket.ok_or(Fault::Gone)?;
-        let link = Link::new(socket).map_err(|error| Fault::Other(error.to_string()))?;
-        Ok((client, link))
-    }
-
-    /// Speaks to a server, unless the end comes first, or the interface is gone: that is the end as well.
-    async fn unless_gone<T>(
-        &self,
-        exchange: impl Future<Output = Result<T, Fault>>,
-    ) -> Result<Result<T, Fault>, Ended> {
-        match self.or_end(exchange).await? {
-            Err(Fault::Gone) => {
-                tracing::info!("{}: its interface is gone without DEL", self.record.key);
-                Err(Ended)
-            }
-            done => Ok(done),
-        }
-    }
-
-    /// Waits for something, unless the end comes first.
-    async fn or_end<T>(&self, wait: impl Future<Output = T>) -> Result<T, Ended> {
-        let mut end = self.end.clone();
-        tokio::select! {
-            biased;
-            _ = end.wait_for(|end| *end) => Err(Ended),
-            done = wait => Ok(done),
-        }
-    }
-}
-
-/// Why an exchange came to nothing.
-enum Fault {
-    /// A server says no.
-    Refused(String),
-    /// There is no interface any more.
-    Gone,
-    /// All else.
-    Other(String),
-}
-
-impl From<Failure> for Fault {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Refused(_) => Self::Refused(failure.to_string()),
-            Failure::Silence | Failure::Io(_) => Self::Other(failure.to_string()),
-        }
     }
 }

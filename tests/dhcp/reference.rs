@@ -3,9 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 
 use serde_json::json;
-use testnode::{Catena, Node, PluginOutput, Shared, assert_same};
+use testnode::{
+    Attachment, Catena, Node, PluginOutput, Plugins, Runtime, Shared, assert_same, links,
+};
 
-use crate::lan::{Daemon, Lan, list};
+use crate::lan::{Daemon, Lan, address, list};
 use crate::{CATENA, REFERENCE};
 
 #[test]
@@ -85,4 +87,23 @@ fn what_the_server_refuses_is_an_error_of_add() {
     assert!(text.contains("the DHCP daemon on /run/cni/dhcp.sock: "), "{text}");
     assert_same(&before, &node.snapshot(), &Shared::none().catena("leased").device("cni1"));
     drop(daemon);
+}
+
+#[test]
+fn the_references_macvlan_has_a_lease_that_goes_back_by_what_it_lay_on() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    let pod = node.container("pod");
+    // Its IPAM plugin is Catena's, executed.
+    let dirs = [links(&node, CATENA, &["dhcp"]), "/usr/lib/cni".into()];
+    let macvlan = json!({ "type": "macvlan", "master": "cni1", "ipam": { "type": "dhcp" } });
+    let list = json!({ "cniVersion": "1.0.0", "name": "leased", "plugins": [macvlan] });
+    let runtime = Runtime::new(Plugins::new(&node, dirs), list);
+    let attachment = Attachment::new(&pod);
+    let result = runtime.add(&attachment).unwrap_or_else(|e| panic!("{e}"));
+    pod.ping("10.7.0.1");
+    pod.delete();
+    lan.await_released(&address(&result));
+    runtime.del(&attachment.without_netns()).unwrap_or_else(|e| panic!("{e}"));
 }

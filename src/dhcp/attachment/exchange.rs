@@ -1,0 +1,125 @@
+//! Speaking to servers: for each exchange a socket on the container's interface, which is closed after it.
+
+use std::{future::Future, pin::pin, time::Duration};
+
+use delegates::dhcp::{Client, Failure, Lease, Link, Timing, v4};
+use tokio::time::{Instant, timeout};
+
+use super::{Attachment, Ended};
+use crate::dhcp::{keeper::blocking, place};
+
+/// How long a server may still answer when the lease is not wanted any more: one that it has just given can be given back.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Why an exchange came to nothing.
+pub enum Fault {
+    /// A server says no.
+    Refused(String),
+    /// All else.
+    Other(String),
+}
+
+/// Why there is none.
+enum NoExchange {
+    /// There is no interface any more.
+    Gone,
+    Fault(Fault),
+}
+
+impl From<Failure> for NoExchange {
+    fn from(failure: Failure) -> Self {
+        let text = failure.to_string();
+        Self::Fault(match failure {
+            Failure::Refused(_) => Fault::Refused(text),
+            Failure::Silence | Failure::Io(_) => Fault::Other(text),
+        })
+    }
+}
+
+impl Attachment {
+    /// A new lease.
+    pub(super) async fn acquire(&mut self, timing: Timing) -> Result<Result<Lease, String>, Ended> {
+        let acquired = {
+            let mut exchange = pin!(async {
+                let (client, link) = self.open().await?;
+                Ok::<_, NoExchange>(v4::acquire(&link, &client, timing, None).await?)
+            });
+            match self.or_end(&mut exchange).await {
+                Ok(acquired) => Some(acquired),
+                Err(Ended) => match timeout(GRACE, exchange).await {
+                    Ok(Ok(lease)) => Some(Ok(lease)),
+                    _ => None,
+                },
+            }
+        };
+        match acquired {
+            // It goes back as the attachment ends.
+            Some(Ok(lease)) if *self.end.borrow() => {
+                self.record.lease = Some(lease);
+                Err(Ended)
+            }
+            Some(acquired) => Ok(self.unless_gone(acquired)?.map_err(|fault| match fault {
+                Fault::Refused(why) | Fault::Other(why) => why,
+            })),
+            None => Err(Ended),
+        }
+    }
+
+    /// Whether a lease still holds (INIT-REBOOT).
+    pub(super) async fn confirm(&self, lease: &Lease) -> Result<Result<Lease, Fault>, Ended> {
+        let timing = self.keeper.manner.timing;
+        let exchange = async {
+            let (client, link) = self.open().await?;
+            Ok(v4::confirm(&link, &client, lease, timing).await?)
+        };
+        self.unless_gone(self.or_end(exchange).await?)
+    }
+
+    /// More time for a lease.
+    pub(super) async fn ask_for_more(
+        &self,
+        lease: &Lease,
+        to: v4::To,
+        patience: Duration,
+    ) -> Result<Result<Lease, Fault>, Ended> {
+        let exchange = async {
+            let (client, link) = self.open().await?;
+            Ok(v4::extend(&link, &client, lease, to, Instant::now() + patience).await?)
+        };
+        self.unless_gone(self.or_end(exchange).await?)
+    }
+
+    /// A socket on the interface, and who speaks there: under the address that the interface has by now, which a later plugin
+    /// may have set. Servers know the attachment by its client identifier.
+    async fn open(&self) -> Result<(Client, Link), NoExchange> {
+        let fault = |why| NoExchange::Fault(Fault::Other(why));
+        let client = self.client().map_err(fault)?;
+        let record = self.record.clone();
+        let socket = blocking(move || place::socket(&record)).await;
+        let socket = socket.map_err(|error| fault(error.to_string()))?.ok_or(NoExchange::Gone)?;
+        let link = Link::new(socket).map_err(|error| fault(error.to_string()))?;
+        Ok((Client { mac: link.mac(), ..client }, link))
+    }
+
+    /// An interface that is gone is the end.
+    fn unless_gone<T>(&self, done: Result<T, NoExchange>) -> Result<Result<T, Fault>, Ended> {
+        match done {
+            Ok(done) => Ok(Ok(done)),
+            Err(NoExchange::Fault(fault)) => Ok(Err(fault)),
+            Err(NoExchange::Gone) => {
+                tracing::info!("{}: its interface is gone without DEL", self.record.key);
+                Err(Ended)
+            }
+        }
+    }
+
+    /// Waits for something, unless the end comes first.
+    pub(super) async fn or_end<T>(&self, wait: impl Future<Output = T>) -> Result<T, Ended> {
+        let mut end = self.end.clone();
+        tokio::select! {
+            biased;
+            done = wait => Ok(done),
+            _ = end.wait_for(|end| *end) => Err(Ended),
+        }
+    }
+}
