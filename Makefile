@@ -6,6 +6,8 @@ BIN_DIR ?= /opt/cni/bin
 # What `make image` builds with, and how the image is called.
 CONTAINER_ENGINE ?= podman
 IMAGE ?= catena:$(shell sed -n '/^\[workspace.package\]/,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+# How long `make fuzz` looks, for each target.
+FUZZ_SECONDS ?= 60
 # What the release binary may have, in bytes: it is everything that is installed.
 MAX_SIZE := 12000000
 # The conflist that `make demo` tries.
@@ -27,7 +29,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kubernetes kills bench bench-check bench-nodes bench-pods bench-tools lint build image install uninstall packages kubernetes emulated nextest size clean
+.PHONY: help demo test test-kubernetes fuzz kills bench bench-check bench-nodes bench-pods bench-tools lint build image install uninstall packages kubernetes emulated nextest size clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -43,6 +45,11 @@ test: packages kubernetes emulated nextest lint ## Everything that must hold: ru
 
 test-kubernetes: packages kubernetes nextest ## The tests beside a real Kubernetes alone (needs root)
 	$(CARGO) nextest run --locked --test kubernetes
+
+fuzz: ## Look for packets that harm the DHCP client, FUZZ_SECONDS for each family (needs nightly and cargo-fuzz)
+	for target in dhcp_v4 dhcp_v6; do \
+		(cd delegates && $(CARGO) +nightly fuzz run $$target -- -max_len=1400 -max_total_time=$(FUZZ_SECONDS)) || exit 1; \
+	done
 
 kills: packages nextest ## Kill every verb at each of its system calls; the tests alone try some (needs root)
 	KILL_EVERY=1 $(CARGO) nextest run --locked --test kills --success-output final

@@ -19,7 +19,7 @@ pub mod v6;
 use std::{io, time::Duration};
 
 pub use lease::Lease;
-pub use link::{Link, Socket};
+pub use link::{Link, Socket, payload};
 pub use random::Random;
 pub use result::result;
 pub use step::Step;

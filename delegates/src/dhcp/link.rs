@@ -6,6 +6,8 @@ mod frame;
 #[cfg(test)]
 mod tests;
 
+pub use frame::payload;
+
 use std::{
     io::{self, ErrorKind},
     net::Ipv4Addr,
@@ -140,7 +142,7 @@ impl Link {
                 ready.try_io(|socket| Ok(recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer)?));
             let Ok(received) = received else { continue };
             let (length, from) = received?;
-            let packet = buffer.get(..length).and_then(frame::unwrap);
+            let packet = buffer.get(..length).and_then(payload);
             let from = from.and_then(|from| from.addr()).map(Mac);
             if let (Some(payload), Some(from)) = (packet, from) {
                 return Ok(Datagram { payload: payload.to_vec(), from });

@@ -1,5 +1,7 @@
 //! Text from servers. It goes into resolv.conf and into messages to administrators, so that not everything may stand in it.
 
+use dhcproto::Decoder;
+
 /// The longest domain name, and the longest label (RFC 1035, 2.3.4).
 const NAME: usize = 253;
 const LABEL: usize = 63;
@@ -14,6 +16,17 @@ pub fn domain(text: &str) -> Option<String> {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     (name.len() <= NAME && name.split('.').all(is_label)).then(|| name.to_owned())
+}
+
+/// Domain names that are written as in DNS.
+///
+/// The parser's own way to write them down links the tables of international names (130 KB), which its errors use.
+pub fn dns_names(mut value: Decoder<'_>) -> Vec<String> {
+    let length = value.buffer().len();
+    let names = value.read_domains(length).unwrap_or_default();
+    let labels =
+        names.iter().map(|name| name.iter().map(String::from_utf8_lossy).collect::<Vec<_>>());
+    labels.filter_map(|labels| domain(&labels.join("."))).collect()
 }
 
 /// Domain names with blanks between; some servers end them with a zero.

@@ -23,7 +23,7 @@ pub fn wrap(from: Ipv4Addr, to: Ipv4Addr, payload: &[u8]) -> io::Result<Vec<u8>>
 ///
 /// Its checksum is not looked at: what comes over a veth has none yet, since nothing can happen to it in between. What is
 /// damaged elsewhere the link's own checksum shows.
-pub fn unwrap(packet: &[u8]) -> Option<&[u8]> {
+pub fn payload(packet: &[u8]) -> Option<&[u8]> {
     let ip = Ipv4Slice::from_slice(packet).ok()?;
     if ip.payload_ip_number() != IpNumber::UDP || ip.is_payload_fragmented() {
         return None;
@@ -61,10 +61,10 @@ mod tests {
             packet.extend([0; 20]);
             packet
         };
-        assert_eq!(unwrap(&packet(67, 68)), Some(&b"message"[..]));
-        assert_eq!(unwrap(&packet(1067, 68)), None);
-        assert_eq!(unwrap(&packet(67, 67)), None);
+        assert_eq!(payload(&packet(67, 68)), Some(&b"message"[..]));
+        assert_eq!(payload(&packet(1067, 68)), None);
+        assert_eq!(payload(&packet(67, 67)), None);
         let whole = packet(67, 68);
-        assert!((0..whole.len() - 20).all(|length| unwrap(&whole[..length]).is_none()));
+        assert!((0..whole.len() - 20).all(|length| payload(&whole[..length]).is_none()));
     }
 }

@@ -135,7 +135,7 @@ impl Answer {
         let names = self.options.text(OptionCode::DomainName);
         let names = names.map(|names| text::domains(&names)).unwrap_or_default();
         let search = match self.options.names(OptionCode::DomainSearch) {
-            Some(names) => names.iter().filter_map(|name| text::domain(name)).collect(),
+            Some(names) => names,
             None if names.len() > 1 => names.clone(),
             None => Vec::new(),
         };

@@ -95,7 +95,6 @@ impl<'a> Answer<'a> {
             Times::of(Some(valid), Some(renew), Some(given(association.rebind, four_fifths)));
         let times = times.ok_or("the lease ends as it begins")?;
         let names = self.options.first(OptionCode::DomainSearchList);
-        let names = names.and_then(|value| Decoder::new(value).read_domains(value.len()).ok());
         let servers = self.options.first(OptionCode::DomainNameServers);
         let servers = servers.and_then(|value| Decoder::new(value).read_ipv6s(value.len()).ok());
         Ok(Lease {
@@ -106,11 +105,7 @@ impl<'a> Answer<'a> {
             renew_after: times.renew,
             rebind_after: times.rebind,
             dns: servers.into_iter().flatten().filter(|server| is_host(*server)).collect(),
-            search: names
-                .into_iter()
-                .flatten()
-                .filter_map(|name| text::domain(&name.to_ascii()))
-                .collect(),
+            search: names.map(|value| text::dns_names(Decoder::new(value))).unwrap_or_default(),
         })
     }
 

@@ -9,6 +9,7 @@ use dhcproto::{
 use ipnet::Ipv4Net;
 
 use super::HEAD;
+use crate::dhcp::text;
 
 /// The fields for a boot file's and a server's name: option 52 says that they hold options.
 const FILE: Range<usize> = 108..236;
@@ -89,9 +90,7 @@ impl Options {
 
     /// Domain names, as DNS writes them.
     pub fn names(&self, code: OptionCode) -> Option<Vec<String>> {
-        let (mut value, length) = self.value(code)?;
-        let names = value.read_domains(length).ok()?;
-        Some(names.iter().map(|name| name.to_ascii()).collect())
+        self.value(code).map(|(value, _)| text::dns_names(value))
     }
 
     /// Networks by as many of their bytes as their prefixes need, each with a router (RFC 3442).

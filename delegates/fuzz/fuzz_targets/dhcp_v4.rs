@@ -1,0 +1,8 @@
+#![no_main]
+
+#[path = "../hostile.rs"]
+mod hostile;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    hostile::v4(data);
+});
