@@ -92,9 +92,19 @@ impl Connection {
         let mut types = Types::default();
         let mut at_work = JoinSet::new();
         loop {
+            let first = match timeout(IDLE, requests.read_u8()).await {
+                Ok(first) => first,
+                Err(_elapsed) => {
+                    while at_work.try_join_next().is_some() {}
+                    if at_work.is_empty() {
+                        return;
+                    }
+                    continue;
+                }
+            };
             let request = async {
-                let head = next(&mut requests, &mut types, IDLE).await?;
-                let body = next(&mut requests, &mut types, SENDING).await?;
+                let head = next(&mut requests, &mut types, Some(first?)).await?;
+                let body = next(&mut requests, &mut types, None).await?;
                 Ok::<_, io::Error>((head, body))
             };
             let (head, body) = match request.await {
@@ -179,20 +189,21 @@ impl<S: AsyncWrite> Answers<S> {
     }
 }
 
-/// The next value of a stream, whose first byte comes within `patience`.
+/// The next value of a stream, of which the first byte may have been read.
 async fn next<S: AsyncRead>(
     from: &mut ReadHalf<S>,
     types: &mut Types,
-    patience: Duration,
+    mut first: Option<u8>,
 ) -> io::Result<Value> {
-    let mut patience = patience;
     loop {
-        let first = timeout(patience, from.read_u8()).await??;
+        let first = match first.take() {
+            Some(first) => first,
+            None => timeout(SENDING, from.read_u8()).await??,
+        };
         let message = timeout(SENDING, message(from, first)).await??;
         if let Some(value) = types.read(&message)? {
             return Ok(value);
         }
-        patience = SENDING;
     }
 }
 
