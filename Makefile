@@ -17,8 +17,9 @@ CONFLIST ?= deploy/examples/full-chain.conflist
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/$(HOST)/release/catena
-# Static, and at a fixed address as Go's plugins are, so that no page is relocated at the start of each process.
-RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static
+# Static, and at a fixed address as Go's plugins are, so that no page is relocated at the start of each process. Functions of the
+# same code are kept once.
+RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--icf=all
 BENCH = $(dir $(BINARY))bench --catena $(BINARY)
 # Which of them, by the beginnings of their names (`make bench CASES=one`); all where none is named.
 CASES ?=
