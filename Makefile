@@ -65,10 +65,10 @@ bench-tools: build
 	RUSTFLAGS='$(RELEASE_FLAGS)' $(CARGO) build --locked --release --package benches --target $(HOST)
 
 bench-pods: packages kubernetes ## Time Kubernetes pods with three networks, alone and with the daemon (needs root)
-	$(CARGO) bench --locked --bench pods
+	RUSTFLAGS='$(RELEASE_FLAGS)' $(CARGO) bench --locked --target $(HOST) --bench pods
 
 bench-nodes: packages kubernetes ## Time how soon a new node's pods are reached, of 3 nodes and of 1,000 (needs root)
-	$(CARGO) bench --locked --bench nodes
+	RUSTFLAGS='$(RELEASE_FLAGS)' $(CARGO) bench --locked --target $(HOST) --bench nodes
 
 lint: ## rustfmt and clippy, warnings denied
 	$(CARGO) fmt --all --check
