@@ -46,3 +46,13 @@ fn nothing_but_ring_needs_a_c_compiler() {
     let tools = ["autotools", "bindgen", "cc", "cmake", "nasm-rs", "pkg-config", "vcpkg"];
     assert_eq!(who_depends_on(&tools), ["ring"]);
 }
+
+/// A newer idna_adapter brings tables of 130 KB that nobody asks: see "What is linked" in ARCHITECTURE.md.
+#[test]
+fn no_tables_of_international_names_are_linked() {
+    let packages = locked();
+    assert!(packages.contains_key("idna_adapter"));
+    let tables =
+        packages.keys().filter(|name| name.starts_with("icu_") || name.starts_with("unicode-bidi"));
+    assert_eq!(tables.collect::<Vec<_>>(), [""; 0]);
+}

@@ -18,9 +18,7 @@ pub fn domain(text: &str) -> Option<String> {
     (name.len() <= NAME && name.split('.').all(is_label)).then(|| name.to_owned())
 }
 
-/// Domain names that are written as in DNS.
-///
-/// The parser's own way to write them down links the tables of international names (130 KB), which its errors use.
+/// Domain names that are written as in DNS, as they are there.
 pub fn dns_names(mut value: Decoder<'_>) -> Vec<String> {
     let length = value.buffer().len();
     let names = value.read_domains(length).unwrap_or_default();

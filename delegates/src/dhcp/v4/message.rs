@@ -127,7 +127,7 @@ fn to_server(message: &Message, lease: &Lease) -> Outgoing {
 }
 
 fn encode(message: &Message) -> Vec<u8> {
-    // Options of at most 255 bytes can be written. The error's own words would link the tables of international names.
+    // Options of at most 255 bytes can be written. The error's own words would only be linked.
     let mut bytes = message.to_vec().unwrap_or_else(|_| unreachable!("a message that fits"));
     // Relays may drop what is shorter than BOOTP's messages were (RFC 1542, 2.1).
     if bytes.len() < MIN_PACKET_SIZE {

@@ -37,6 +37,6 @@ pub fn message(
     if kind != MessageType::Release {
         options.insert(DhcpOption::ORO(ORO { opts: REQUESTS.to_vec() }));
     }
-    // Options of at most 130 bytes can be written. The error's own words would link the tables of international names.
+    // Options of at most 130 bytes can be written. The error's own words would only be linked.
     message.to_vec().unwrap_or_else(|_| unreachable!("a message that fits"))
 }
