@@ -179,7 +179,10 @@ impl<'a> Machine<'a> {
             return Step::Wait(self.wake);
         }
         match (answer.status(), &self.state) {
-            // It is busy, or does not know: it is to be asked again (RFC 8415, 18.2.10).
+            // It is busy, or does not know: it is to be asked again (RFC 8415, 18.2.10). A lease is not lost by that.
+            (Some((Status::UnspecFail, _)), State::Extending { .. }) => {
+                return Step::Wait(self.wake);
+            }
             (Some((Status::UnspecFail, why)), _) => {
                 self.refused = Some(said(Status::UnspecFail, &why));
                 return Step::Wait(self.wake);

@@ -272,6 +272,12 @@ fn more_time_is_had_or_refused() {
             }
         }
     }
+    // Who is busy to the end has refused nothing.
+    let mut machine = Machine::extend(&client, &lease, To::Server, SECOND * 1350, even());
+    let (asked, until) = sent(machine.woken(Duration::ZERO));
+    let busy = answer(&asked, Kind::Reply, SERVER, [status(Status::UnspecFail)]);
+    waits(machine.received(&busy, SECOND), until);
+    assert!(matches!(told_in_vain(&mut machine).1, Failure::Silence));
     let for_ever = association([u32::MAX; 2], [address(ADDRESS, u32::MAX, u32::MAX)]);
     let mut machine = Machine::extend(&client, &lease, To::All, SECOND * 1350, even());
     let (asked, _) = sent(machine.woken(Duration::ZERO));
