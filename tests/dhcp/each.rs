@@ -56,7 +56,7 @@ fn many_have_a_lease_each(program: Program) {
     let list = node.json_file("leased.conflist", &list());
     let pods: Vec<_> = (0..MANY).map(|n| node.container(&format!("pod{n}"))).collect();
     let catena = lan.catena();
-    let at_once = |verb: &str| -> Vec<Output> {
+    let at_once = |verb: &str, pods: &[Container]| -> Vec<Output> {
         let (catena, list) = (&catena, &list);
         thread::scope(|scope| {
             let run = |pod: &Container| {
@@ -68,7 +68,8 @@ fn many_have_a_lease_each(program: Program) {
             running.into_iter().map(|thread| thread.join().unwrap()).collect()
         })
     };
-    let leased: Vec<_> = at_once("add").into_iter().map(|out| address(&out.json())).collect();
+    let leased: Vec<_> =
+        at_once("add", &pods).into_iter().map(|out| address(&out.json())).collect();
     assert_eq!(leased.iter().collect::<HashSet<_>>().len(), usize::from(MANY));
     // All of them are taken up again.
     daemon.kill();
@@ -76,7 +77,10 @@ fn many_have_a_lease_each(program: Program) {
     until("all are confirmed", PATIENCE, || {
         (daemon.log().matches("is confirmed").count() == usize::from(MANY)).then_some(())
     });
-    at_once("del").into_iter().for_each(|out| drop(out.success()));
+    // Nobody answers a RELEASE, so nobody repeats it where the server's socket is full.
+    for some in pods.chunks(25) {
+        at_once("del", some).into_iter().for_each(|out| drop(out.success()));
+    }
     for address in leased {
         lan.await_released(&address);
     }

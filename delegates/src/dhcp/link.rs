@@ -20,7 +20,7 @@ use nix::{
     sys::socket::{LinkAddr, MsgFlags, bind, recvfrom, sendto},
 };
 use socket2::{Domain, Type};
-use tokio::io::unix::AsyncFd;
+use tokio::{io::unix::AsyncFd, runtime::Handle};
 
 use crate::net::Mac;
 
@@ -35,7 +35,8 @@ const LONGEST: usize = 4096;
 /// It gets IPv4 packets of UDP that are for this host and the DHCP client's port, and none that belong to a VLAN.
 #[derive(Debug)]
 pub struct Socket {
-    socket: socket2::Socket,
+    /// There until this is dropped.
+    socket: Option<socket2::Socket>,
     index: u32,
     mac: Mac,
 }
@@ -54,7 +55,7 @@ impl Socket {
         let own = address::own(&socket)?;
         match own.addr() {
             Some(mac) if own.halen() == 6 && own.hatype() == libc::ARPHRD_ETHER => {
-                Ok(Self { socket, index, mac: Mac(mac) })
+                Ok(Self { socket: Some(socket), index, mac: Mac(mac) })
             }
             _ => {
                 let why = format!("{ifname} is no Ethernet interface: DHCP wants one");
@@ -67,17 +68,31 @@ impl Socket {
     pub fn mac(&self) -> Mac {
         self.mac
     }
+
+    fn inner(&self) -> &socket2::Socket {
+        self.socket.as_ref().expect("it is there until this is dropped")
+    }
 }
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.inner().as_raw_fd()
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.inner().as_fd()
+    }
+}
+
+impl Drop for Socket {
+    /// The kernel closes a packet socket when nobody can be using it any more, which takes it 10 ms (`synchronize_net` of
+    /// net/packet/af_packet.c). Neither a runtime's other work nor who asked for a lease is to wait for that.
+    fn drop(&mut self) {
+        if let (Some(socket), Ok(runtime)) = (self.socket.take(), Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(socket));
+        }
     }
 }
 
