@@ -12,10 +12,12 @@ mod door;
 mod farewell;
 mod flags;
 mod keeper;
+mod lease;
 mod place;
 mod record;
 mod server;
 mod service;
+mod speaker;
 
 use std::{
     ffi::{OsStr, OsString},

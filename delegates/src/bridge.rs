@@ -65,8 +65,12 @@ impl Plugin<Node> for Bridge {
         };
         node.host()?.link().set(&veth.host_name, &port)?;
 
-        let mut result = interface::run_ipam(call, &mut node)?.unwrap_or_default();
         let with_addresses = call.conf.ipam.is_some();
+        if with_addresses {
+            // Before IPAM: where it is dhcp, the interface is up from there on.
+            veth.container.write(&inside_sysctls(&conf, &veth.inside.name, &[]))?;
+        }
+        let mut result = interface::run_ipam(call, &mut node)?.unwrap_or_default();
         if !call.conf.dns.is_empty() {
             result.dns = call.conf.dns.clone();
         }
@@ -209,7 +213,10 @@ fn inside_sysctls(conf: &Conf, name: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
 /// Sets up the container's interface as the result says.
 fn configure(container: &Container, inside: &Link, conf: &Conf, result: &CniResult) -> Result<()> {
     let ips = interface::addresses(result, CONTAINER)?;
-    container.write(&inside_sysctls(conf, &inside.name, &ips))?;
+    // All others have been written before IPAM.
+    if ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
+        container.write(&inside_sysctls(conf, &inside.name, &ips))?;
+    }
     interface::set_up(container, inside, &ips, manner(conf))?;
     interface::add_routes(container.net(), inside.index, &ips, &result.routes)
 }

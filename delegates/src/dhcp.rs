@@ -6,6 +6,7 @@
 //! [`v4::confirm`] after a restart, and [`v4::release`] at the end. With [`v6`] it is the same.
 
 mod backoff;
+mod family;
 mod lease;
 mod link;
 pub mod options;
@@ -18,6 +19,7 @@ pub mod v6;
 
 use std::{io, time::Duration};
 
+pub use family::Family;
 pub use lease::Lease;
 pub use link::{Link, Socket, payload};
 pub use random::Random;

@@ -3,7 +3,7 @@
 use chain::CniArgs;
 use delegates::{
     dhcp::{
-        Client, client_id,
+        Client, Family, client_id,
         options::{Provide, Request, provides, requests},
     },
     net::Mac,
@@ -25,6 +25,9 @@ pub struct Ask {
     /// `priority`: the metric of the lease's routes (absent or 0: none).
     #[serde(default)]
     pub priority: Option<u32>,
+    /// `ipFamilies`: of which families there is a lease (default `["IPv4"]`).
+    #[serde(rename = "ipFamilies", default)]
+    families: Option<Value>,
 }
 
 impl Ask {
@@ -33,6 +36,11 @@ impl Ask {
         let ask =
             ask.map_err(|error| format!("ipam of network {}: {error}", record.key.network))?;
         Ok(Self { priority: ask.priority.filter(|priority| *priority > 0), ..ask })
+    }
+
+    /// The families of which there is to be a lease; the first one's comes first in the result.
+    pub fn families(&self) -> Result<Vec<Family>, String> {
+        Family::wanted(self.families.as_ref()).map_err(|error| error.to_string())
     }
 
     /// What all messages to servers say.

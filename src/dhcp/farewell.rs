@@ -1,27 +1,43 @@
-//! Giving a lease back: from the container's interface, or where that is gone from the host.
+//! Giving leases back: from the container's interface, or where that is gone from the host.
 
-use delegates::{
-    dhcp::{Client, Lease, Link, Socket, v4},
-    net::Mac,
+use std::{io, time::Duration};
+
+use delegates::dhcp::{Client, Failure, Family, v4};
+use tokio::time::timeout;
+
+use super::{
+    keeper::blocking,
+    lease::Lease,
+    place,
+    record::Record,
+    speaker::{Socket, Speaker},
 };
 
-use super::{keeper::blocking, place, record::Record};
+/// How long a lease may take to be given back. Of IPv6 the server's answer is waited for, and DEL waits for that.
+const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Gives back the lease on record, if there is one. No server answers that, so nobody knows whether it has arrived; a lease that
-/// was not given back ends in its time.
+/// Gives back the leases on record. What is not given back, or what no server has heard of, ends in its time.
 pub async fn give_back(record: &Record, client: Option<Client>) {
-    let (Some(lease), Some(client)) = (&record.lease, client) else { return };
-    let (key, address) = (&record.key, lease.address);
+    let Some(client) = client else { return };
+    tokio::join!(
+        give_one_back(record, Family::V4, &client),
+        give_one_back(record, Family::V6, &client)
+    );
+}
+
+async fn give_one_back(record: &Record, family: Family, client: &Client) {
+    let Some((lease, _)) = record.leases.of(family) else { return };
+    let (key, address) = (&record.key, lease.address());
     let inside = record.clone();
-    let inside = blocking(move || place::socket(&inside)).await.unwrap_or_else(|error| {
+    let inside = blocking(move || place::socket(&inside, family)).await.unwrap_or_else(|error| {
         tracing::debug!("{key}: {address} is given back from the host: {error}");
         None
     });
     let socket = match inside {
         Some(socket) => Some(socket),
-        None => on_uplink(record, lease.server_mac).await,
+        None => on_uplink(record, &lease).await,
     };
-    match send(socket, &client, lease).await {
+    match timeout(PATIENCE, send(socket, client, &lease)).await.unwrap_or(Err(Failure::Silence)) {
         Ok(()) => tracing::info!("{key}: {address} is given back"),
         Err(error) => {
             tracing::warn!("{key}: {address} is not given back, and ends in its time: {error}");
@@ -29,18 +45,26 @@ pub async fn give_back(record: &Record, client: Option<Client>) {
     }
 }
 
-async fn send(socket: Option<Socket>, client: &Client, lease: &Lease) -> std::io::Result<()> {
-    match socket {
-        Some(socket) => v4::release(&Link::new(socket)?, client, lease).await,
-        None => v4::release_by_routes(client, lease).await,
+async fn send(socket: Option<Socket>, client: &Client, lease: &Lease) -> Result<(), Failure> {
+    match (socket, lease) {
+        (Some(socket), _) => Speaker::new(socket, client.clone()).await?.release(lease).await,
+        (None, Lease::V4(lease)) => Ok(v4::release_by_routes(client, lease).await?),
+        // Servers are known by no address, only as those of a link.
+        (None, Lease::V6(_)) => {
+            Err(io::Error::other("none on this host leads to the container's network").into())
+        }
     }
 }
 
 /// A socket on the host's interface that leads to the container's network; `None` where there is none. The server may be this very
-/// host: no frame that a bridge sends comes back to it.
-async fn on_uplink(record: &Record, server: Mac) -> Option<Socket> {
-    let uplink = record.uplink.clone()?;
-    let socket = blocking(move || Socket::open(&uplink)).await;
+/// host: no frame that a bridge sends comes back to it. Of IPv6 a host hears its own multicasts.
+async fn on_uplink(record: &Record, lease: &Lease) -> Option<Socket> {
+    let (uplink, family) = (record.uplink.clone()?, lease.family());
+    let socket = blocking(move || Socket::open(family, &uplink)).await;
     let socket = socket.inspect_err(|error| tracing::debug!("{:?}: {error}", record.uplink));
-    socket.ok().filter(|socket| socket.mac() != server)
+    let is_server = |socket: &Socket| match lease {
+        Lease::V4(lease) => socket.mac() == Some(lease.server_mac),
+        Lease::V6(_) => false,
+    };
+    socket.ok().filter(|socket| !is_server(socket))
 }

@@ -8,9 +8,14 @@ use std::{
 };
 
 use chain::{CniResult, Error, NetnsId, Result};
-use delegates::{Container, Node, dhcp::Socket, ipam::dhcp::interface, net::link::Change};
+use delegates::{
+    Container, Node,
+    dhcp::Family,
+    ipam::dhcp::interface,
+    net::{Sysctl, link::Change, sysctl},
+};
 
-use super::record::Record;
+use super::{record::Record, speaker::Socket};
 
 /// How long an interface that was just set up may take to carry packets.
 const CARRIER_LIMIT: Duration = Duration::from_millis(2500);
@@ -32,17 +37,21 @@ pub fn namespace(path: &Path) -> Result<NetnsId> {
     })
 }
 
-/// Looks at the container's interface.
-pub fn look(record: &Record) -> Result<Seen> {
+/// Looks at the container's interface, and lets it have IPv6 where that is asked for.
+pub fn look(record: &Record, families: &[Family]) -> Result<Seen> {
     let (node, ifname) = (Node::new(), &record.key.ifname);
     let container = enter(&node, record)?;
     let link = container.net().link().require(ifname)?;
+    if families.contains(&Family::V6) {
+        let key = Sysctl::conf(sysctl::Family::V6, ifname, "disable_ipv6");
+        container.write(&[Sysctl::required(key, "0")])?;
+    }
     let uplink = node.host()?.link().way_out(&link, container.netns())?;
     Ok(Seen { mac: link.mac_text(), uplink: uplink.map(|link| link.name) })
 }
 
 /// A socket on the container's interface, which is set up if it is down; `None` where it is gone, or the namespace with it.
-pub fn socket(record: &Record) -> Result<Option<Socket>> {
+pub fn socket(record: &Record, family: Family) -> Result<Option<Socket>> {
     let (node, ifname) = (Node::new(), &record.key.ifname);
     if NetnsId::of(&record.netns) != Some(record.netns_id) {
         return Ok(None);
@@ -59,7 +68,7 @@ pub fn socket(record: &Record) -> Result<Option<Socket>> {
         let other = host.link().other_end(&inside, container.netns())?;
         Ok(inside.running && other.is_none_or(|end| end.running))
     })?;
-    let opened = container.netns().enter(|| Socket::open(ifname))?;
+    let opened = container.netns().enter(|| Socket::open(family, ifname))?;
     let failed = |error| Error::io(format!("{ifname} in {}: {error}", record.netns.display()));
     opened.map(Some).map_err(failed)
 }

@@ -9,12 +9,12 @@ use chain::{
     Dirs, NetnsId, Result,
     files::{self, Found, at, short},
 };
-use delegates::dhcp::Lease;
+use delegates::dhcp::{self, Family, v6};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::call::Key;
+use super::{call::Key, lease::Lease};
 
 /// The form that is written here. Another one is passed over, and stays.
 const FORMAT: u32 = 1;
@@ -42,11 +42,52 @@ pub struct Record {
     /// gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink: Option<String>,
-    /// The lease; none after it was lost, as long as there is no other.
+    #[serde(flatten)]
+    pub leases: Leases,
+}
+
+/// The leases of an attachment: one of each family that it asks for, but where none was got yet, or the last one was lost.
+///
+/// Their times count from a second of this boot: no clock that is set makes a lease older or younger.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Leases {
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lease: Option<Lease>,
-    /// From when the lease's times count, in seconds of this boot: no clock that is set makes a lease older or younger.
-    pub since: u64,
+    lease: Option<dhcp::Lease>,
+    #[serde(default)]
+    since: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease_v6: Option<v6::Lease>,
+    #[serde(default)]
+    since_v6: u64,
+}
+
+impl Leases {
+    /// The lease of a family, and from when its times count.
+    pub fn of(&self, family: Family) -> Option<(Lease, Duration)> {
+        let (lease, since) = match family {
+            Family::V4 => (self.lease.clone().map(Lease::V4), self.since),
+            Family::V6 => (self.lease_v6.clone().map(Lease::V6), self.since_v6),
+        };
+        lease.map(|lease| (lease, Duration::from_secs(since)))
+    }
+
+    /// A lease that stands for the one of its family from now on.
+    pub fn put(&mut self, lease: Lease, since: Duration) {
+        let since = since.as_secs();
+        match lease {
+            Lease::V4(lease) => (self.lease, self.since) = (Some(lease), since),
+            Lease::V6(lease) => (self.lease_v6, self.since_v6) = (Some(lease), since),
+        }
+    }
+
+    /// That of a family is no more.
+    pub fn take(&mut self, family: Family) -> Option<Lease> {
+        match family {
+            Family::V4 => self.lease.take().map(Lease::V4),
+            Family::V6 => self.lease_v6.take().map(Lease::V6),
+        }
+    }
 }
 
 impl Record {
@@ -62,8 +103,7 @@ impl Record {
             ipam: Map::new(),
             mac: String::new(),
             uplink: None,
-            lease: None,
-            since: 0,
+            leases: Leases::default(),
         }
     }
 

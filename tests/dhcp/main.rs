@@ -10,6 +10,7 @@ mod protocol;
 mod reference;
 mod restarts;
 mod served;
+mod v6;
 
 use std::time::Duration;
 

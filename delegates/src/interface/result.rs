@@ -92,12 +92,14 @@ pub(crate) fn route_via(dst: IpNet, gateway: IpAddr) -> ResultRoute {
     }
 }
 
-/// The first address of a network: what a gateway is where none is given.
+/// The first address of a network: what a gateway is where none is given; `None` where it has no other than its own.
 pub(crate) fn first_of(net: IpNet) -> Option<IpAddr> {
-    match net.network() {
+    let first = match net.network() {
         IpAddr::V4(ip) => u32::from(ip).checked_add(1).map(|ip| IpAddr::V4(ip.into())),
         IpAddr::V6(ip) => u128::from(ip).checked_add(1).map(|ip| IpAddr::V6(ip.into())),
-    }
+    };
+    // An address that is alone on its subnet has none: that would be the next one's, whoever has it.
+    first.filter(|first| net.contains(first))
 }
 
 /// `0.0.0.0/0` or `::/0`.
@@ -163,6 +165,9 @@ mod tests {
     fn the_first_address_of_a_network() {
         for (net, first) in [("10.1.0.7/24", "10.1.0.1"), ("fd00:1::9/64", "fd00:1::1")] {
             assert_eq!(first_of(net.parse().unwrap()).unwrap().to_string(), first);
+        }
+        for alone in ["10.1.0.7/32", "fd00:1::9/128"] {
+            assert_eq!(first_of(alone.parse().unwrap()), None);
         }
         assert_eq!(everywhere(false).to_string(), "0.0.0.0/0");
         assert_eq!(everywhere(true).to_string(), "::/0");

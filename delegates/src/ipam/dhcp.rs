@@ -21,7 +21,7 @@ use self::{
     gob::{Type, Value},
     rpc::{Client, Failure},
 };
-use crate::node::Node;
+use crate::{dhcp::Family, node::Node};
 
 /// `"type": "dhcp"` in `ipam`.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +64,9 @@ struct Ipam {
     /// Where the daemon listens (default `/run/cni/dhcp.sock`).
     #[serde(rename = "daemonSocketPath", default)]
     socket: Option<PathBuf>,
+    /// The families that there is to be a lease of (default `["IPv4"]`). DEL does without them.
+    #[serde(rename = "ipFamilies", default)]
+    families: Option<serde_json::Value>,
 }
 
 fn socket(conf: &PluginConf, dirs: &Dirs) -> Result<PathBuf> {
@@ -71,6 +74,11 @@ fn socket(conf: &PluginConf, dirs: &Dirs) -> Result<PathBuf> {
     let socket = conf.ipam.and_then(|ipam| ipam.socket);
     let socket = socket.filter(|path| !path.as_os_str().is_empty());
     Ok(socket.unwrap_or_else(|| default_socket(dirs)))
+}
+
+fn families(conf: &PluginConf) -> Result<Vec<Family>> {
+    let conf: NetConf = conf.decode()?;
+    Family::wanted(conf.ipam.and_then(|ipam| ipam.families).as_ref())
 }
 
 fn args(conf: &PluginConf, attachment: &Attachment) -> Result<Value> {
@@ -101,11 +109,27 @@ fn ask(
 
 fn lease(call: &Call<'_, Node>, node: &Node) -> Result<CniResult> {
     call.attachment.netns()?;
+    families(call.conf)?;
     let socket = socket(call.conf, node.dirs())?;
     let told = ask(&socket, call, rpc::ALLOCATE)?.map_err(|failure| failed(&failure, &socket))?;
     result::of(&told).map_err(|why| {
         Error::internal(format!("the DHCP daemon's answer for {}: {why}", call.attachment))
     })
+}
+
+/// Sees that there is a lease of each family: the reference's daemon passes `ipFamilies` over.
+fn see_that_all_are_there(call: &Call<'_, Node>, node: &Node, leased: &CniResult) -> Result<()> {
+    let has =
+        |family: &Family| leased.ips.iter().any(|ip| Family::of(ip.address.addr()) == *family);
+    let wanted = families(call.conf)?;
+    let Some(family) = wanted.iter().find(|family| !has(family)) else { return Ok(()) };
+    Err(Error::new(
+        Code::NotAvailable,
+        format!(
+            "the DHCP daemon on {} gave no lease of {family}, which ipFamilies asks for: only Catena's knows that key",
+            socket(call.conf, node.dirs())?.display()
+        ),
+    ))
 }
 
 fn failed(failure: &Failure, socket: &Path) -> Error {
@@ -131,7 +155,14 @@ impl Plugin<Node> for Dhcp {
     }
 
     fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
-        lease(call, node)
+        let leased = lease(call, node)?;
+        if let Err(error) = see_that_all_are_there(call, node, &leased) {
+            if let Err(also) = self.del(call, node) {
+                tracing::warn!("the lease of {} is not given back: {also}", call.attachment);
+            }
+            return Err(error);
+        }
+        Ok(leased)
     }
 
     /// The daemon knows whether there is a lease to be given back. Where none runs any more, the next one finds the lease on
@@ -166,6 +197,7 @@ impl Plugin<Node> for Dhcp {
     }
 
     fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        families(call.conf)?;
         let socket = socket(call.conf, node.dirs())?;
         match Client::connect(&socket) {
             Ok(_) => Ok(()),

@@ -2,11 +2,11 @@
 
 use std::{future::Future, pin::pin, time::Duration};
 
-use delegates::dhcp::{Client, Failure, Lease, Link, Timing, v4};
+use delegates::dhcp::{Client, Failure, Timing, v4};
 use tokio::time::{Instant, timeout};
 
-use super::{Attachment, Ended};
-use crate::dhcp::{keeper::blocking, place};
+use super::{Ended, keeping::Keeping};
+use crate::dhcp::{keeper::blocking, lease::Lease, place, record::uptime, speaker::Speaker};
 
 /// How long a server may still answer when the lease is not wanted any more: one that it has just given can be given back.
 const GRACE: Duration = Duration::from_millis(500);
@@ -36,14 +36,12 @@ impl From<Failure> for NoExchange {
     }
 }
 
-impl Attachment {
+impl Keeping<'_> {
     /// A new lease.
-    pub(super) async fn acquire(&mut self, timing: Timing) -> Result<Result<Lease, String>, Ended> {
+    pub(super) async fn acquire(self, timing: Timing) -> Result<Result<Lease, String>, Ended> {
         let acquired = {
-            let mut exchange = pin!(async {
-                let (client, link) = self.open().await?;
-                Ok::<_, NoExchange>(v4::acquire(&link, &client, timing, None).await?)
-            });
+            let mut exchange =
+                pin!(async { Ok::<_, NoExchange>(self.open().await?.acquire(timing).await?) });
             match self.or_end(&mut exchange).await {
                 Ok(acquired) => Some(acquired),
                 Err(Ended) => match timeout(GRACE, exchange).await {
@@ -54,8 +52,8 @@ impl Attachment {
         };
         match acquired {
             // It goes back as the attachment ends.
-            Some(Ok(lease)) if *self.end.borrow() => {
-                self.record.lease = Some(lease);
+            Some(Ok(lease)) if *self.attachment.end.borrow() => {
+                self.attachment.state.lock().await.record.leases.put(lease, uptime());
                 Err(Ended)
             }
             Some(acquired) => Ok(self.unless_gone(acquired)?.map_err(|fault| match fault {
@@ -65,57 +63,52 @@ impl Attachment {
         }
     }
 
-    /// Whether a lease still holds (INIT-REBOOT).
-    pub(super) async fn confirm(&self, lease: &Lease) -> Result<Result<Lease, Fault>, Ended> {
-        let timing = self.keeper.manner.timing;
-        let exchange = async {
-            let (client, link) = self.open().await?;
-            Ok(v4::confirm(&link, &client, lease, timing).await?)
-        };
+    /// Whether a lease still holds.
+    pub(super) async fn confirm(self, lease: &Lease) -> Result<Result<Lease, Fault>, Ended> {
+        let timing = self.attachment.keeper.manner.timing;
+        let exchange = async { Ok(self.open().await?.confirm(lease, timing).await?) };
         self.unless_gone(self.or_end(exchange).await?)
     }
 
     /// More time for a lease.
     pub(super) async fn ask_for_more(
-        &self,
+        self,
         lease: &Lease,
         to: v4::To,
         patience: Duration,
     ) -> Result<Result<Lease, Fault>, Ended> {
-        let exchange = async {
-            let (client, link) = self.open().await?;
-            Ok(v4::extend(&link, &client, lease, to, Instant::now() + patience).await?)
-        };
+        let exchange =
+            async { Ok(self.open().await?.extend(lease, to, Instant::now() + patience).await?) };
         self.unless_gone(self.or_end(exchange).await?)
     }
 
     /// A socket on the interface, and who speaks there: under the address that the interface has by now, which a later plugin
     /// may have set. Servers know the attachment by its client identifier.
-    async fn open(&self) -> Result<(Client, Link), NoExchange> {
+    async fn open(self) -> Result<Speaker, NoExchange> {
         let fault = |why| NoExchange::Fault(Fault::Other(why));
-        let client = self.client().map_err(fault)?;
-        let record = self.record.clone();
-        let socket = blocking(move || place::socket(&record)).await;
+        let (record, family) = (self.attachment.record().await, self.family);
+        let client = self.attachment.client(&record).map_err(fault)?;
+        let socket = blocking(move || place::socket(&record, family)).await;
         let socket = socket.map_err(|error| fault(error.to_string()))?.ok_or(NoExchange::Gone)?;
-        let link = Link::new(socket).map_err(|error| fault(error.to_string()))?;
-        Ok((Client { mac: link.mac(), ..client }, link))
+        let client = Client { mac: socket.mac().unwrap_or(client.mac), ..client };
+        Ok(Speaker::new(socket, client).await.map_err(Failure::from)?)
     }
 
     /// An interface that is gone is the end.
-    fn unless_gone<T>(&self, done: Result<T, NoExchange>) -> Result<Result<T, Fault>, Ended> {
+    fn unless_gone<T>(self, done: Result<T, NoExchange>) -> Result<Result<T, Fault>, Ended> {
         match done {
             Ok(done) => Ok(Ok(done)),
             Err(NoExchange::Fault(fault)) => Ok(Err(fault)),
             Err(NoExchange::Gone) => {
-                tracing::info!("{}: its interface is gone without DEL", self.record.key);
+                tracing::info!("{}: its interface is gone without DEL", self.attachment.name);
                 Err(Ended)
             }
         }
     }
 
     /// Waits for something, unless the end comes first.
-    pub(super) async fn or_end<T>(&self, wait: impl Future<Output = T>) -> Result<T, Ended> {
-        let mut end = self.end.clone();
+    pub(super) async fn or_end<T>(self, wait: impl Future<Output = T>) -> Result<T, Ended> {
+        let mut end = self.attachment.end.subscribe();
         tokio::select! {
             biased;
             done = wait => Ok(done),

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use delegates::dhcp::{Lease, v4::To};
+use delegates::dhcp::v4::To;
 
-use crate::dhcp::record::uptime;
+use crate::dhcp::{
+    lease::{Lease, Times},
+    record::uptime,
+};
 
 /// The least time between two requests for more time, where the lease leaves as much (RFC 2131, 4.4.5).
 const LEAST: Duration = Duration::from_secs(60);
@@ -51,8 +54,8 @@ impl Held {
             let time = time.map(|time| self.since + Duration::from_secs(time.into()));
             time.map_or(Duration::MAX, |time| time.saturating_sub(now))
         };
-        let Lease { lease_time, renew_after, rebind_after, .. } = self.lease;
-        let (over, renew, rebind) = (until(lease_time), until(renew_after), until(rebind_after));
+        let Times { end, renew, rebind } = self.lease.times();
+        let (over, renew, rebind) = (until(end), until(renew), until(rebind));
         let put_off = self.not_before.saturating_sub(now);
         if over.is_zero() {
             Next::Over
@@ -88,7 +91,7 @@ mod tests {
             "address": "10.7.0.50", "prefix": 24, "server": "10.7.0.1", "server_mac": "02:00:00:00:00:01",
             "lease_time": end, "renew_after": renew, "rebind_after": rebind,
         });
-        Held::new(serde_json::from_value(lease).unwrap(), secs(1000))
+        Held::new(Lease::V4(serde_json::from_value(lease).unwrap()), secs(1000))
     }
 
     fn secs(seconds: u64) -> Duration {

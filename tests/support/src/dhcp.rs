@@ -3,6 +3,7 @@
 mod programs;
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::exec::Background;
@@ -59,7 +60,7 @@ impl Pool {
 #[derive(Debug)]
 pub struct DhcpServer<'n> {
     node: &'n Node,
-    host: Container,
+    host: Rc<Container>,
     program: Program,
     pool: Pool,
     /// Where it keeps its leases.
@@ -82,6 +83,15 @@ impl<'n> DhcpServer<'n> {
             "link set lo up\naddr add 10.7.0.1/24 dev eth0\naddr add fd07::1/64 dev eth0 nodad\n\
              link set eth0 up\n",
         );
+        Self::on(node, Rc::new(host), program, pool)
+    }
+
+    /// Starts another program on the same host, which serves the other family.
+    pub fn beside(&self, program: Program, pool: Pool) -> Self {
+        Self::on(self.node, self.host.clone(), program, pool)
+    }
+
+    fn on(node: &'n Node, host: Rc<Container>, program: Program, pool: Pool) -> Self {
         let leases = node.fresh_path("leases");
         let mut server =
             Self { node, host, program, pool, leases, running: None, before: String::new() };
