@@ -5,10 +5,11 @@ use std::path::Path;
 use serde_json::json;
 use testnode::{HttpServer, Neighbour, Netns, Node, http_get, until};
 
-use crate::{A, B, PATIENCE, machines::Wires};
+use crate::machines::{Machine, Wires};
+use crate::{A, B, PATIENCE};
 
 /// An address outside of the cluster, with a way back to everybody.
-fn outside(node: &Node) -> Neighbour {
+pub fn outside(node: &Node) -> Neighbour {
     let outside = node.uplink("outside", "192.0.2.7/24", "2001:db8::7/64");
     outside.ip("route add default via 192.0.2.1\nroute add default via 2001:db8::1\n");
     node.ip("route add 10.1.1.0/24 via 192.168.1.11\nroute add fd10:0:0:1::/64 via fd01::b\n");
@@ -29,6 +30,17 @@ fn seen(from: &Netns, outside: &Neighbour) -> Vec<String> {
 fn await_seen(from: &Netns, outside: &Neighbour, expected: &[String]) {
     until(&format!("a pod is seen as {expected:?}"), PATIENCE, || {
         (seen(from, outside) == expected).then_some(())
+    });
+}
+
+/// Waits until a set of a node's rules has these elements.
+#[track_caller]
+pub fn await_set(machine: &Machine<'_>, name: &str, expected: &str) {
+    until(&format!("{name} has {expected}"), PATIENCE, || {
+        let set = machine.netns.try_run(["nft", "list", "set", "inet", "catena", name]).stdout;
+        let (_, elements) = set.split_once("elements = {")?;
+        let elements: Vec<_> = elements.split('}').next()?.split_whitespace().collect();
+        (elements.join(" ") == expected).then_some(())
     });
 }
 
@@ -107,14 +119,7 @@ fn the_clusters_addresses_are_those_of_its_nodes_of_kubeadm_of_ipvs_and_of_the_c
         "--conf-dir",
         &conf_dir,
     ]);
-    let await_set = |name: &str, expected: &str| {
-        until(&format!("{name} has {expected}"), PATIENCE, || {
-            let set = a.netns.try_run(["nft", "list", "set", "inet", "catena", name]).stdout;
-            let (_, elements) = set.split_once("elements = {")?;
-            let elements: Vec<_> = elements.split('}').next()?.split_whitespace().collect();
-            (elements.join(" ") == expected).then_some(())
-        });
-    };
+    let await_set = |name: &str, expected: &str| await_set(&a, name, expected);
     await_set("cluster_pods4", "10.1.1.0/24, 10.2.0.0/16");
     await_set("services4", "10.96.0.0/12, 10.200.0.0/16");
     await_set("services6", "fd96::/112");

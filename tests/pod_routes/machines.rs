@@ -90,6 +90,11 @@ impl Machine<'_> {
 
     fn join_by(&self, internal: &[&str], pod_cidrs: &[&str]) {
         self.wires.api.add_node(self.name, pod_cidrs);
+        self.tell_addresses(internal);
+    }
+
+    /// Has its Node tell these addresses of it, and no others.
+    pub fn tell_addresses(&self, internal: &[&str]) {
         let mut addresses = vec![json!({ "type": "Hostname", "address": self.name })];
         let internal = internal.iter().map(|ip| json!({ "type": "InternalIP", "address": ip }));
         addresses.extend(internal);
@@ -199,12 +204,18 @@ impl Machine<'_> {
 
     /// A pod on it, attached by what its daemon has written for the runtime.
     pub fn pod_of_network(&self, name: &str) -> Netns {
+        self.pod_that_asks(name, &json!({}))
+    }
+
+    /// The same for a pod that the runtime asks this for, by capabilities.
+    pub fn pod_that_asks(&self, name: &str, capabilities: &Value) -> Netns {
         until("the runtime's configuration is there", PATIENCE, || {
             self.conflist().exists().then_some(())
         });
         self.wires.node.container(name);
         let pod = Netns::at(name, format!("/run/netns/{name}"));
         let add = self.cmd([CATENA, "add"]).args([self.conflist(), pod.path().into()]);
+        let add = add.args(["--cap-args", &capabilities.to_string()]);
         let result = add.output().json();
         let ips = result["ips"].as_array().unwrap();
         let address = |ip: &Value| {

@@ -5,15 +5,18 @@ mod beside;
 mod egress;
 mod filtered;
 mod flannel;
+mod host_ports;
 mod led;
 mod left;
 mod machines;
+mod rates;
 mod rounds;
 mod together;
 mod transfer;
 mod twins;
 mod upgrade;
 mod variables;
+mod ways;
 
 use std::time::Duration;
 
@@ -42,11 +45,25 @@ fn assert_without_nat(from: &Netns, own: &str, to: &Netns, address: &str) {
     assert_eq!(peers, [own]);
 }
 
-/// Pods with the fifth addresses of A and B reach each other, over both families.
+/// Each of these pods reaches each other one, over both families, and is seen under its own address.
 #[track_caller]
-fn assert_reached(of_a: &Netns, of_b: &Netns) {
-    assert_without_nat(of_a, "10.1.1.5", of_b, "10.1.2.5");
-    assert_without_nat(of_b, "fd10:0:0:2::5", of_a, "fd10:0:0:1::5");
+fn assert_reached(pods: &[(&Netns, [String; 2])]) {
+    for (from, own) in pods {
+        for (to, at) in pods.iter().filter(|(to, _)| to.name() != from.name()) {
+            assert_without_nat(from, &own[0], to, &at[0]);
+            assert_without_nat(from, &own[1], to, &at[1]);
+        }
+    }
+}
+
+/// The addresses of the pod that [`machines::Machine::pod`] makes with this part of them.
+fn fifth([v4, v6]: [&str; 2]) -> [String; 2] {
+    [v4.replace("0/24", "5"), v6.replace("::/64", "::5")]
+}
+
+/// Whether another pod is reached by a packet with as much data in one piece.
+fn sized(from: &Netns, to: &str, size: &str) -> bool {
+    from.try_run(["ping", "-c", "1", "-W", "2", "-M", "do", "-s", size, to]).is_success()
 }
 
 #[test]
@@ -63,7 +80,7 @@ fn nodes_on_one_link_are_each_others_next_hops() {
     assert_eq!(a.way("fd10:0:0:2::5"), ("eth0".into(), Some("fd01::c".parse().unwrap())));
     assert!(!a.netns.try_run(["ip", "link", "show", "catena.vxlan"]).is_success());
     let (from, to) = (a.pod("pod-a", A), b.pod("pod-b", B));
-    assert_reached(&from, &to);
+    assert_reached(&[(&from, fifth(A)), (&to, fifth(B))]);
     // The nodes reach each other's pods, too.
     a.netns.ping("10.1.2.5");
     b.netns.ping("fd10:0:0:1::5");
@@ -83,17 +100,14 @@ fn nodes_on_other_links_are_reached_through_the_tunnel() {
     b.await_kept(&[A[0], C[0], A[1], C[1]]);
     assert_eq!(a.way("10.1.2.5").0, "catena.vxlan");
     assert_eq!(a.way("10.1.3.5").0, "eth0");
-    let (from, to) = (a.pod("pod-a", A), b.pod("pod-b", B));
-    assert_reached(&from, &to);
+    c.await_kept(&[A[0], B[0], A[1], B[1]]);
+    let (from, to, third) = (a.pod("pod-a", A), b.pod("pod-b", B), c.pod("pod-c", C));
+    assert_reached(&[(&from, fifth(A)), (&to, fifth(B)), (&third, fifth(C))]);
     a.netns.ping("10.1.2.5");
     b.netns.ping("fd10:0:0:1::5");
     // 1500 less the headers of IPv4, UDP, VXLAN and Ethernet: as much as fits, whole, and no more.
-    let sized = |size: &str| {
-        let ping = ["ping", "-c", "1", "-W", "2", "-M", "do", "-s", size, "10.1.2.5"];
-        from.try_run(ping).is_success()
-    };
-    assert!(sized("1422"), "1450 bytes with ICMP's and IP's headers");
-    assert!(!sized("1423"));
+    assert!(sized(&from, "10.1.2.5", "1422"), "1450 bytes with ICMP's and IP's headers");
+    assert!(!sized(&from, "10.1.2.5", "1423"));
     let link = a.netns.json(["ip", "-j", "-d", "link", "show", "catena.vxlan"]);
     assert_eq!(
         (&link[0]["mtu"], &link[0]["linkinfo"]["info_data"]["port"]),
@@ -112,7 +126,7 @@ fn a_tunnel_between_ipv6_addresses_carries_both_families() {
     a.await_kept(&B);
     b.await_kept(&A);
     let (from, to) = (a.pod("pod-a", A), b.pod("pod-b", B));
-    assert_reached(&from, &to);
+    assert_reached(&[(&from, fifth(A)), (&to, fifth(B))]);
     let link = a.netns.json(["ip", "-j", "-d", "link", "show", "catena.vxlan"]);
     assert_eq!(link[0]["mtu"], 1430);
 }
