@@ -9,6 +9,7 @@ mod host_ports;
 mod led;
 mod left;
 mod machines;
+mod moved;
 mod rates;
 mod rounds;
 mod together;

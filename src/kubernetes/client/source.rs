@@ -38,6 +38,13 @@ pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount
 /// How long a connection may take to come about.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long a connection may be silent before the kernel asks whether the server is still there, how long it waits for an
+/// answer, and how often it asks. A watch sends nothing by itself: it would wait for ever at a connection that ends without a
+/// word, as when this node's own address changes.
+const SILENCE: Duration = Duration::from_secs(10);
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
+
 /// What says where the API server is.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -112,14 +119,17 @@ impl fmt::Display for Source {
     }
 }
 
-/// A client as kube makes it of a configuration, but for three things. Its first request is not held back until the end of the
+/// A client as kube makes it of a configuration, but for four things. Its first request is not held back until the end of the
 /// handshake is acknowledged, which a server puts off for 40 ms. It does not repeat requests: that is done where their time
-/// is limited. And the environment says whether the server is behind a proxy, not whether the proxy is.
+/// is limited. A connection that has died in silence is noticed. And the environment says whether the server is behind a proxy, not whether the proxy is.
 fn client(config: Config, proxy: Option<Proxy>) -> kube::Result<Client> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(CONNECT_LIMIT));
+    connector.set_keepalive(Some(SILENCE));
+    connector.set_keepalive_interval(Some(PROBE_INTERVAL));
+    connector.set_keepalive_retries(Some(PROBES));
     match proxy {
         None => client_by(&config, connector),
         Some(proxy) => client_by(&config, proxy.tunnel(connector)),
