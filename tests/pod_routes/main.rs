@@ -5,6 +5,7 @@ mod beside;
 mod egress;
 mod filtered;
 mod flannel;
+mod gapless;
 mod host_ports;
 mod led;
 mod left;
