@@ -10,6 +10,7 @@ mod family;
 mod lease;
 mod link;
 pub mod options;
+mod passed_over;
 mod random;
 mod result;
 mod step;
@@ -78,7 +79,10 @@ pub enum Failure {
     /// A server says no (DHCPNAK, or a status of DHCPv6): the address is not, or no longer, this client's.
     #[error("a DHCP server refuses the lease: {0}")]
     Refused(String),
-    /// No server answered in time, or none with anything that can be used.
+    /// Servers answered, but with nothing that can be used: what was wrong with the last answer.
+    #[error("a DHCP server answers, but not with a lease that can be used: {0}")]
+    Unusable(String),
+    /// No server answered in time.
     #[error(
         "no DHCP server answers: see that one serves the network of this interface, and that nothing on the way drops \
          UDP to the ports 67 and 68, or 546 and 547 of IPv6"

@@ -14,6 +14,10 @@ use super::Lease;
 /// The result that a lease gives, as the reference plugin's: classless routes stand for all others (RFC 3442), and a default
 /// route by the first router goes with the old ones. `priority` is the metric of all of them.
 ///
+/// The kernel takes a route only where it reaches the router without one: what is on the link comes first, whatever the order that
+/// the server has; an address that is alone in its subnet (mask /32) has its routers made known as on the link; and a route by
+/// a router that nothing leads to is left out ([`unreachable`]).
+///
 /// Unlike the reference's it has the servers and domains of name resolution.
 pub fn result(lease: &Lease, priority: Option<u32>) -> CniResult {
     let route = |dst: Ipv4Net, router: Ipv4Addr| Route {
@@ -27,11 +31,7 @@ pub fn result(lease: &Lease, priority: Option<u32>) -> CniResult {
         table: None,
     };
     let gateway = lease.routers.first().copied();
-    let default = gateway.map(|router| (Ipv4Net::default(), router));
-    let routes = match &lease.classless_routes[..] {
-        [] => lease.static_routes.iter().copied().chain(default).collect(),
-        classless => classless.to_vec(),
-    };
+    let routes = reachable(lease);
     CniResult {
         ips: Ipv4Net::new(lease.address, lease.prefix)
             .map(|net| IpConfig {
@@ -50,6 +50,49 @@ pub fn result(lease: &Lease, priority: Option<u32>) -> CniResult {
         },
         ..CniResult::default()
     }
+}
+
+/// A destination, and the router to it; 0.0.0.0 where it is on the link.
+type Leads = (Ipv4Net, Ipv4Addr);
+
+/// What a server says of routes, in its order.
+fn said(lease: &Lease) -> Vec<Leads> {
+    let default = lease.routers.first().map(|router| (Ipv4Net::default(), *router));
+    match &lease.classless_routes[..] {
+        [] => lease.static_routes.iter().copied().chain(default).collect(),
+        classless => classless.to_vec(),
+    }
+}
+
+/// Whether the router of a route can be reached by the lease's own subnet or by what is on the link.
+fn is_reached(lease: &Lease, said: &[Leads], router: Ipv4Addr) -> bool {
+    let on_link = said.iter().filter(|(_, by)| by.is_unspecified()).map(|(to, _)| *to);
+    let own = Ipv4Net::new(lease.address, lease.prefix).ok();
+    router != lease.address && own.into_iter().chain(on_link).any(|net| net.contains(&router))
+}
+
+/// The routes of a lease that the kernel takes, in an order in which it does.
+fn reachable(lease: &Lease) -> Vec<Leads> {
+    let said = said(lease);
+    let (on_link, mut by_routers): (Vec<_>, Vec<_>) =
+        said.iter().copied().partition(|(_, router)| router.is_unspecified());
+    let mut first = on_link;
+    if lease.prefix == 32 {
+        for (_, router) in &by_routers {
+            if *router != lease.address && !is_reached(lease, &first, *router) {
+                first.push((Ipv4Net::from(*router), Ipv4Addr::UNSPECIFIED));
+            }
+        }
+    }
+    by_routers.retain(|(_, router)| is_reached(lease, &first, *router));
+    first.extend(by_routers);
+    first
+}
+
+/// The routes that a server tells of whose routers nothing leads to: the result has none of them.
+pub(super) fn unreachable(lease: &Lease) -> Vec<(Ipv4Net, Ipv4Addr)> {
+    let reachable = reachable(lease);
+    said(lease).into_iter().filter(|route| !reachable.contains(route)).collect()
 }
 
 #[cfg(test)]
@@ -93,10 +136,51 @@ mod tests {
         let result = serde_json::to_value(result(&lease, None)).unwrap();
         assert_eq!(
             result["routes"],
-            json!([{ "dst": "10.9.0.0/16", "gw": "10.7.0.3" }, { "dst": "10.8.0.0/16", "scope": 253 }])
+            json!([{ "dst": "10.8.0.0/16", "scope": 253 }, { "dst": "10.9.0.0/16", "gw": "10.7.0.3" }])
         );
         let dns =
             json!({ "nameservers": ["10.7.0.1"], "domain": "a.example", "search": ["b.example"] });
         assert_eq!(result["dns"], dns);
+    }
+
+    fn routes(more: serde_json::Value) -> (Vec<String>, Vec<String>) {
+        let lease = lease(more);
+        let say = |to: IpNet, gw: Option<IpAddr>| match gw {
+            Some(gw) => format!("{to} via {gw}"),
+            None => format!("{to} on the link"),
+        };
+        let has =
+            result(&lease, None).routes.iter().map(|route| say(route.dst, route.gw)).collect();
+        let left_out = unreachable(&lease).into_iter();
+        (has, left_out.map(|(to, router)| say(to.into(), Some(router.into()))).collect())
+    }
+
+    #[test]
+    fn what_is_on_the_link_comes_before_what_needs_it() {
+        let (has, left_out) = routes(json!({
+            "prefix": 32,
+            "classless_routes": [["0.0.0.0/0", "10.1.1.1"], ["10.1.1.1/32", "0.0.0.0"]],
+        }));
+        assert_eq!(has, ["10.1.1.1/32 on the link", "0.0.0.0/0 via 10.1.1.1"]);
+        assert!(left_out.is_empty());
+    }
+
+    #[test]
+    fn an_address_alone_in_its_subnet_has_its_routers_on_the_link() {
+        let more = json!({ "prefix": 32, "static_routes": [["10.0.0.0/8", "10.7.0.1"]] });
+        let expected =
+            ["10.7.0.1/32 on the link", "10.0.0.0/8 via 10.7.0.1", "0.0.0.0/0 via 10.7.0.1"];
+        assert_eq!(routes(more).0, expected);
+        let itself = json!({ "prefix": 32, "routers": ["10.7.0.50"] });
+        assert_eq!(routes(itself), (vec![], vec!["0.0.0.0/0 via 10.7.0.50".to_owned()]));
+    }
+
+    #[test]
+    fn a_route_by_a_router_that_nothing_leads_to_is_left_out() {
+        let (has, left_out) = routes(json!({
+            "classless_routes": [["10.9.0.0/16", "192.0.2.1"], ["0.0.0.0/0", "10.7.0.1"]],
+        }));
+        assert_eq!(has, ["0.0.0.0/0 via 10.7.0.1"]);
+        assert_eq!(left_out, ["10.9.0.0/16 via 192.0.2.1"]);
     }
 }

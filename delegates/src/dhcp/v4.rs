@@ -18,7 +18,7 @@ pub use answer::MAX_MESSAGE;
 pub use machine::Machine;
 pub use message::Outgoing;
 
-use super::{Client, Failure, Lease, Link, Step, Timing, random};
+use super::{Client, Failure, Lease, Link, Step, Timing, random, result::unreachable};
 
 /// Who is asked to extend a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,14 @@ pub async fn acquire(
     timing: Timing,
     wanted: Option<Ipv4Addr>,
 ) -> Result<Lease, Failure> {
-    run(link, Machine::acquire(client, timing, wanted, random::of_kernel())).await
+    let lease = run(link, Machine::acquire(client, timing, wanted, random::of_kernel())).await?;
+    for (to, router) in unreachable(&lease) {
+        tracing::warn!(
+            "DHCP: nothing leads {} to the router {router}: the server's route to {to} is left out",
+            lease.address
+        );
+    }
+    Ok(lease)
 }
 
 /// Asks whether a lease from before a restart still holds (INIT-REBOOT), within the time for one answer.

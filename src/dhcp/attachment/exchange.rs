@@ -31,7 +31,7 @@ impl From<Failure> for NoExchange {
         let text = failure.to_string();
         Self::Fault(match failure {
             Failure::Refused(_) => Fault::Refused(text),
-            Failure::Silence | Failure::Io(_) => Fault::Other(text),
+            Failure::Unusable(_) | Failure::Silence | Failure::Io(_) => Fault::Other(text),
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::{
         Client, Failure, Lease, Random, Timing,
         backoff::{Backoff, vary},
         lease::Times,
+        passed_over::PassedOver,
     },
     net::Mac,
 };
@@ -41,6 +42,8 @@ pub struct Machine<'a> {
     secs: u16,
     /// What the last server refused, if one did.
     refused: Option<String>,
+    /// What answers could not be used.
+    passed_over: PassedOver,
 }
 
 /// The states of RFC 2131 in which something is being asked.
@@ -105,13 +108,17 @@ impl<'a> Machine<'a> {
             asked: Duration::ZERO,
             secs: 0,
             refused: None,
+            passed_over: PassedOver::default(),
         }
     }
 
     /// The time has come that the last step named; called first at zero.
     pub fn woken(&mut self, now: Duration) -> Step {
         if now >= self.end {
-            return Step::Failed(self.refused.take().map_or(Failure::Silence, Failure::Refused));
+            return Step::Failed(match self.refused.take() {
+                Some(why) => Failure::Refused(why),
+                None => self.passed_over.failure(),
+            });
         }
         if let State::Requesting { until, .. } = self.state
             && now >= until
@@ -148,7 +155,9 @@ impl<'a> Machine<'a> {
         if !matches!(self.state, State::Selecting { .. }) {
             return Step::Wait(self.wake);
         }
-        let Some(offer) = usable(answer.lease(from, None)) else { return Step::Wait(self.wake) };
+        let Some(offer) = self.passed_over.usable(answer.lease(from, None)) else {
+            return Step::Wait(self.wake);
+        };
         let until = now + self.timing.answer;
         self.state = State::Requesting { offer: Box::new(offer), until };
         self.asked = now;
@@ -163,7 +172,7 @@ impl<'a> Machine<'a> {
             State::Requesting { offer, .. } => offer.server,
             State::Rebooting { lease } | State::Extending { lease, .. } => lease.server,
         };
-        let Some(mut lease) = usable(answer.lease(from, Some(known))) else {
+        let Some(mut lease) = self.passed_over.usable(answer.lease(from, Some(known))) else {
             return Step::Wait(self.wake);
         };
         let times =
@@ -222,9 +231,4 @@ impl<'a> Machine<'a> {
         };
         Step::Send(message, self.wake)
     }
-}
-
-/// A lease, where it is one; else the log says why not.
-fn usable(lease: Result<Lease, String>) -> Option<Lease> {
-    lease.inspect_err(|why| tracing::warn!("DHCP: a server's answer is passed over: {why}")).ok()
 }

@@ -11,7 +11,7 @@ use dhcproto::v6::{MessageType, Status};
 
 use self::retransmission::Retransmission;
 use super::{Client, Lease, answer::Answer, message::message};
-use crate::dhcp::{Failure, Random, Timing, lease::Times, v4::To};
+use crate::dhcp::{Failure, Random, Timing, lease::Times, passed_over::PassedOver, v4::To};
 
 type Step = crate::dhcp::Step<Vec<u8>, Lease>;
 
@@ -34,6 +34,8 @@ pub struct Machine<'a> {
     asked: Duration,
     /// What the last server refused, if one did.
     refused: Option<String>,
+    /// What answers could not be used.
+    passed_over: PassedOver,
 }
 
 enum State<'a> {
@@ -111,6 +113,7 @@ impl<'a> Machine<'a> {
             wake: Duration::ZERO,
             asked: Duration::ZERO,
             refused: None,
+            passed_over: PassedOver::default(),
         };
         machine.begin_exchange(Duration::ZERO);
         machine
@@ -119,7 +122,10 @@ impl<'a> Machine<'a> {
     /// The time has come that the last step named; called first at zero.
     pub fn woken(&mut self, now: Duration) -> Step {
         if now >= self.end {
-            return Step::Failed(self.refused.take().map_or(Failure::Silence, Failure::Refused));
+            return Step::Failed(match self.refused.take() {
+                Some(why) => Failure::Refused(why),
+                None => self.passed_over.failure(),
+            });
         }
         match &mut self.state {
             State::Soliciting { best, .. } => {
@@ -157,7 +163,9 @@ impl<'a> Machine<'a> {
         let State::Soliciting { wanted, best } = &mut self.state else {
             return Step::Wait(self.wake);
         };
-        let Some(offer) = usable(answer.lease(*wanted)) else { return Step::Wait(self.wake) };
+        let Some(offer) = self.passed_over.usable(answer.lease(*wanted)) else {
+            return Step::Wait(self.wake);
+        };
         let preference = answer.preference();
         if preference == AT_ONCE || !self.retransmission.is_first() {
             return self.request(Box::new(offer), now);
@@ -206,7 +214,7 @@ impl<'a> Machine<'a> {
             }
             (None, _) => {}
         }
-        let Some(mut lease) = usable(answer.lease(Some(wanted))) else {
+        let Some(mut lease) = self.passed_over.usable(answer.lease(Some(wanted))) else {
             return Step::Wait(self.wake);
         };
         let times =
@@ -266,9 +274,4 @@ impl<'a> Machine<'a> {
 
 fn said(status: Status, why: &str) -> String {
     if why.is_empty() { format!("{status:?}") } else { format!("{status:?}: {why}") }
-}
-
-/// A lease, where it is one; else the log says why not.
-fn usable(lease: Result<Lease, String>) -> Option<Lease> {
-    lease.inspect_err(|why| tracing::warn!("DHCPv6: a server's answer is passed over: {why}")).ok()
 }

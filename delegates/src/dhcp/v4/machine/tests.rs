@@ -115,6 +115,19 @@ fn a_message_is_repeated_with_longer_and_longer_waits_and_then_given_up() {
 }
 
 #[test]
+fn what_servers_say_that_is_no_lease_is_why_there_is_none() {
+    let client = client();
+    let mut machine = Machine::acquire(&client, Timing::default(), None, even());
+    let (discover, until) = sent(machine.woken(Duration::ZERO));
+    let offer = answer(&discover, Kind::Offer, |offer| {
+        offer.set_yiaddr(Ipv4Addr::LOCALHOST);
+    });
+    waits_on(&mut machine, &offer, SECOND, until);
+    let failure = told_in_vain(&mut machine).1.to_string();
+    assert!(failure.contains("127.0.0.1 is no address for a host"), "{failure}");
+}
+
+#[test]
 fn an_offer_that_nobody_confirms_is_forgotten() {
     let client = client();
     let mut machine = Machine::acquire(&client, Timing::default(), None, even());
