@@ -22,11 +22,14 @@ mod speaker;
 use std::{
     ffi::{OsStr, OsString},
     fs,
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{self, ExitCode},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
-use chain::{Code, Error, Result};
+use chain::{Code, Dirs, Error, Result};
 use delegates::dhcp::Timing;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -44,6 +47,10 @@ use crate::{daemon, logging, wiring};
 
 /// Where the daemon listens, unless it is told otherwise.
 const DEFAULT_SOCKET: &str = delegates::ipam::dhcp::SOCKET;
+/// How long a daemon that systemd has started waits for another one to leave its socket's leases.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it looks.
+const AGAIN: Duration = Duration::from_millis(200);
 /// How many descriptors the process may have.
 const DESCRIPTORS: u64 = 16_384;
 /// How many containers' namespaces are visited at once.
@@ -63,24 +70,19 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Serves until the process is told to end (SIGTERM, SIGINT). The leases stay: the next daemon takes them up.
 fn run_until_told(flags: &Flags) -> Result<()> {
-    if let Some(path) = &flags.pid_file {
-        write_pid(path)?;
+    if let Some(path) = flags.pid_file.as_deref().filter(|path| !path.is_absolute()) {
+        return Err(Error::config(format!(
+            "-pidfile {}: it must be an absolute path",
+            path.display()
+        )));
     }
     daemon::share_heap();
     let dirs = wiring::dirs()?;
-    let path = prefixed(&flags.host_prefix, &flags.socket);
-    let door = match Door::open(&path, door::handed_over()?, &dirs)? {
-        Opened::Door(door) => door,
-        Opened::Anothers => {
-            return Err(Error::new(
-                Code::TryAgain,
-                format!(
-                    "another DHCP daemon answers on {}: end it, or give -socketpath",
-                    path.display()
-                ),
-            ));
-        }
-    };
+    let door = open(flags, &dirs)?;
+    // Only now: the file of a daemon that has the socket stays its own.
+    if let Some(path) = &flags.pid_file {
+        write_pid(path)?;
+    }
     let timing =
         Timing { answer: flags.timeout, pause: flags.resend_max, all: flags.resend_timeout };
     let manner = Manner { timing, broadcast: flags.broadcast };
@@ -96,20 +98,45 @@ fn run_until_told(flags: &Flags) -> Result<()> {
             _ = int.recv() => Ok(()),
         }
     });
-    end(runtime, door);
+    // Before the next daemon can have the socket, and writes its own.
     if let Some(path) = &flags.pid_file {
         let _ = fs::remove_file(path);
     }
+    end(runtime, door);
     served
 }
 
-fn write_pid(path: &Path) -> Result<()> {
-    if !path.is_absolute() {
-        return Err(Error::config(format!(
-            "-pidfile {}: it must be an absolute path",
-            path.display()
-        )));
+/// The socket. One that systemd hands over is waited for: who keeps the leases of its path finds out in time that plugins come
+/// here now ([`Door::is_found`]).
+fn open(flags: &Flags, dirs: &Dirs) -> Result<Door> {
+    let path = prefixed(&flags.host_prefix, &flags.socket);
+    let handed_over = door::handed_over()?;
+    let until = handed_over.is_some().then(|| Instant::now() + PATIENCE);
+    let mut said = false;
+    loop {
+        let handed_over = handed_over.as_ref().map(UnixListener::try_clone).transpose();
+        let handed_over =
+            handed_over.map_err(|error| Error::io(format!("systemd's socket: {error}")))?;
+        if let Opened::Door(door) = Door::open(&path, handed_over, dirs)? {
+            return Ok(door);
+        }
+        if until.is_none_or(|until| Instant::now() >= until) {
+            return Err(Error::new(
+                Code::TryAgain,
+                format!(
+                    "another DHCP daemon answers on {}: end it, or give -socketpath",
+                    path.display()
+                ),
+            ));
+        }
+        if !std::mem::replace(&mut said, true) {
+            tracing::info!("another DHCP daemon keeps the leases of this socket: it is waited for");
+        }
+        sleep(AGAIN);
     }
+}
+
+fn write_pid(path: &Path) -> Result<()> {
     fs::write(path, format!("{}\n", process::id()))
         .map_err(|error| Error::io(format!("-pidfile {}: {error}", path.display())))
 }
@@ -133,7 +160,7 @@ fn runtime() -> Result<Runtime> {
 
 /// Ends all that is at work, and then leaves the socket to others: by then nobody writes records any more.
 fn end(runtime: Runtime, door: Door) {
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(Duration::from_secs(2));
     drop(door);
 }
 

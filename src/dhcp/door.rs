@@ -69,10 +69,18 @@ impl Door {
     }
 }
 
+impl Door {
+    /// Whether plugins still find it at its path: somebody may have removed the socket, or put another in its place. The file
+    /// of a socket that is open is not given to another, so the two cannot be taken for each other.
+    pub fn is_found(&self) -> bool {
+        self.own.is_none() || self.own == fs::symlink_metadata(&self.path).ok().map(id)
+    }
+}
+
 impl Drop for Door {
     fn drop(&mut self) {
-        let is_own = |file: fs::Metadata| self.own == Some(id(file));
-        if fs::symlink_metadata(&self.path).is_ok_and(is_own)
+        if self.own.is_some()
+            && self.is_found()
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::debug!(path = %self.path.display(), %error, "the socket stays");

@@ -135,7 +135,7 @@ impl Keeper {
         let netns_id = blocking(move || place::namespace(&netns)).await;
         let netns_id = netns_id.map_err(|error| error.to_string())?;
         loop {
-            let (leased, mut standing) = match self.wait_for(&key, &asked.netns, netns_id) {
+            let (leased, mut standing) = match self.wait_for(&key, netns_id) {
                 Found::Waits(waiting, standing) => (waiting, standing),
                 // Another container's, or one that is about to end.
                 Found::Ends(mut standing) => {
@@ -167,7 +167,7 @@ impl Keeper {
         }
     }
 
-    fn wait_for(self: &Arc<Self>, key: &Key, netns: &PathBuf, netns_id: NetnsId) -> Found {
+    fn wait_for(self: &Arc<Self>, key: &Key, netns_id: NetnsId) -> Found {
         let mut entries = self.entries();
         // One whose task has died is none.
         let is_dead = |entry: &Entry| entry.standing.has_changed().is_err();
@@ -176,8 +176,8 @@ impl Keeper {
         }
         let Some(entry) = entries.of.get_mut(key) else { return Found::Nothing };
         let standing = entry.standing.clone();
-        let same = (&entry.netns, entry.netns_id) == (netns, netns_id);
-        if !same || *entry.end.borrow() {
+        // By whatever path: runtimes have more than one for a namespace.
+        if entry.netns_id != netns_id || *entry.end.borrow() {
             entry.end.send_replace(true);
             return Found::Ends(standing);
         }

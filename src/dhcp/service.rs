@@ -19,6 +19,8 @@ use super::{
 
 /// How often the socket is looked at that another daemon has.
 const LOOK: Duration = Duration::from_secs(10);
+/// How often it is looked whether plugins still find the own one.
+const OWN: Duration = Duration::from_secs(3);
 
 /// The DHCP daemon on a thread of its own, which ends when this is dropped. The leases stay.
 pub struct Service {
@@ -29,23 +31,19 @@ pub struct Service {
 impl Service {
     /// Serves at a socket as soon as no other daemon does.
     pub fn start(socket: PathBuf, dirs: Dirs) -> Result<Self> {
-        let runtime = runtime()?;
+        let mut first = Some(runtime()?);
         let (stop, mut stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("dhcp".to_owned()).spawn(move || {
-            let door = runtime.block_on(async {
-                let door = tokio::select! {
-                    door = free(&socket, &dirs) => door,
-                    _ = &mut stopped => return None,
+            loop {
+                let runtime = match first.take().map_or_else(runtime, Ok) {
+                    Ok(runtime) => runtime,
+                    Err(error) => return tracing::error!("no leases are kept: {error}"),
                 };
-                tokio::select! {
-                    () = serve(&door, dirs) => {}
-                    _ = &mut stopped => {}
+                match runtime.block_on(round(&socket, &dirs, &mut stopped)) {
+                    Round::Lost(door) => end(runtime, door),
+                    Round::Over(Some(door)) => return end(runtime, door),
+                    Round::Over(None) => return runtime.shutdown_background(),
                 }
-                Some(door)
-            });
-            match door {
-                Some(door) => end(runtime, door),
-                None => runtime.shutdown_background(),
             }
         });
         let thread = thread.map_err(|error| Error::io(format!("a thread for DHCP: {error}")))?;
@@ -59,6 +57,40 @@ impl Drop for Service {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// How it came that the leases are kept no more.
+enum Round {
+    /// Plugins do not find the socket any more. The leases are left to whoever has the path now, and may be this one again.
+    Lost(Door),
+    /// It is to end.
+    Over(Option<Door>),
+}
+
+/// Keeps leases as soon as nobody else does, and as long as plugins find the socket.
+async fn round(socket: &Path, dirs: &Dirs, stopped: &mut oneshot::Receiver<()>) -> Round {
+    let door = tokio::select! {
+        door = free(socket, dirs) => door,
+        _ = &mut *stopped => return Round::Over(None),
+    };
+    tokio::select! {
+        () = serve(&door, dirs.clone()) => Round::Over(Some(door)),
+        () = lost(&door) => {
+            tracing::warn!(
+                "{} was removed, or replaced by another's: the leases are left to whoever listens there, else it is made anew",
+                socket.display()
+            );
+            Round::Lost(door)
+        }
+        _ = stopped => Round::Over(Some(door)),
+    }
+}
+
+/// Until plugins do not find the socket any more.
+async fn lost(door: &Door) {
+    while door.is_found() {
+        sleep(OWN).await;
     }
 }
 

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use testnode::{Attachment, Node, NodeDaemon, Plugins, Runtime, links, until};
 
-use crate::lan::{Lan, address, list, list_with};
+use crate::lan::{self, Lan, address, list, list_with};
 use crate::{CATENA, PATIENCE, SOCKET};
 
 /// The network in a chain of the meta plugin, whose calls the daemon serves.
@@ -104,4 +104,69 @@ fn the_socket_is_where_the_flag_says_or_nowhere() {
         let text = lan.catena().cmd(["daemon"]).args(wrong).output().failure().stderr;
         assert!(text.contains("--dhcp-socket"), "{text}");
     }
+}
+
+#[test]
+fn a_socket_that_somebody_removes_is_made_anew_and_the_leases_stay() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let mut daemon = NodeDaemon::start(&node, CATENA, &[]);
+    await_socket(SOCKET);
+    let pod = node.container("pod");
+    let address = address(&lan.catena().add(&list(), &pod));
+    fs::remove_file(SOCKET).unwrap();
+    await_socket(SOCKET);
+    assert!(daemon.log().contains("/run/cni/dhcp.sock was removed"), "{}", daemon.log());
+    assert_eq!(lan.server.released(&address), 0);
+    lan.catena().check(&list(), &pod);
+    lan.catena().del(&list(), &pod);
+    lan.await_released(&address);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.process.wait(PATIENCE), 0, "{}", daemon.log());
+    assert!(!Path::new(SOCKET).exists());
+}
+
+#[test]
+fn a_daemon_that_systemd_starts_at_the_same_path_takes_the_leases_over() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let daemon = NodeDaemon::start(&node, CATENA, &[]);
+    await_socket(SOCKET);
+    let pod = node.container("pod");
+    let first = address(&lan.catena().add(&list(), &pod));
+    // As systemd does it with a socket that is there already.
+    fs::remove_file(SOCKET).unwrap();
+    let run =
+        node.cmd(["systemd-socket-activate", "--listen", SOCKET, "--setenv=CATENA_LOG=debug"]);
+    let run = run.args([lan::program(&node).as_os_str(), "daemon".as_ref()]);
+    let other = run.spawn(node.fresh_path("dhcp.log"));
+    await_socket(SOCKET);
+    let confirmed = format!("{first} is confirmed");
+    until(&confirmed, PATIENCE, || other.log().contains(&confirmed).then_some(()));
+    assert_eq!(lan.server.released(&first), 0);
+    let second = node.container("second");
+    let second_has = address(&lan.catena().add(&list(), &second));
+    for (pod, address) in [(pod, first), (second, second_has)] {
+        lan.catena().del(&list(), &pod);
+        lan.await_released(&address);
+    }
+    let said = "another DHCP daemon answers on /run/cni/dhcp.sock";
+    until(said, PATIENCE, || daemon.log().contains(said).then_some(()));
+}
+
+#[test]
+fn a_daemon_that_hangs_is_not_waited_for() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let daemon = NodeDaemon::start(&node, CATENA, &[]);
+    await_socket(SOCKET);
+    let pod = node.container("pod");
+    lan.catena().add(&list(), &pod);
+    daemon.signal(Signal::SIGSTOP);
+    for out in [lan.catena().status(&list()), lan.catena().try_check(&list(), &pod)] {
+        let text = out.failure().stderr;
+        assert!(text.contains("/run/cni/dhcp.sock: it does not answer within 5 s"), "{text}");
+    }
+    daemon.signal(Signal::SIGCONT);
+    lan.catena().check(&list(), &pod);
 }

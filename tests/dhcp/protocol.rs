@@ -1,7 +1,9 @@
 //! The protocol between plugin and daemon, by a client that does what no plugin does.
 
 use std::io::{self, Read, Write};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use delegates::ipam::dhcp::gob::{Decoder, Encoder, Type, Value};
 use delegates::ipam::dhcp::{result, rpc};
@@ -55,11 +57,16 @@ impl Client {
     }
 
     fn begin(&mut self, number: u64, method: &str, pod: &Container) {
+        self.begin_by(number, method, pod, pod.path());
+    }
+
+    /// By another path to the namespace.
+    fn begin_by(&mut self, number: u64, method: &str, pod: &Container, netns: &Path) {
         let plugins = list()["plugins"].clone();
         let conf = json!({ "name": "leased", "ipam": plugins[0]["ipam"] }).to_string();
         let args = fields(vec![
             ("ContainerID", text(pod.name())),
-            ("Netns", text(pod.path().to_str().unwrap())),
+            ("Netns", text(netns.to_str().unwrap())),
             ("IfName", text("eth0")),
             ("StdinData", Value::Bytes(conf.into_bytes())),
         ]);
@@ -192,4 +199,20 @@ fn a_container_that_comes_again_in_another_namespace_has_a_lease_of_its_own() {
         (lan.server.log().matches("DHCPRELEASE(eth0)").count() == 2).then_some(())
     });
     assert_eq!(again.ips.len(), 1);
+}
+
+#[test]
+fn a_namespace_is_the_same_by_whatever_path() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    let pod = pod(&node, "veth1");
+    let other = node.fresh_path("netns");
+    symlink(pod.path(), &other).unwrap();
+    let mut client = Client::connect();
+    client.begin(1, rpc::ALLOCATE, &pod);
+    let leased = result::of(&client.answer().unwrap().1.unwrap()).unwrap();
+    client.begin_by(2, rpc::ALLOCATE, &pod, &other);
+    assert_eq!(result::of(&client.answer().unwrap().1.unwrap()).unwrap(), leased);
+    assert_eq!(lan.server.log().matches("DHCPRELEASE(eth0)").count(), 0);
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use testnode::{Attachment, Node, Plugins, Runtime, Shared, assert_same, until};
+use testnode::{Attachment, Call, Node, Plugins, Runtime, Shared, assert_same, links, until};
 
 use crate::lan::{Daemon, Lan, address, command, list, list_with, program};
-use crate::{PATIENCE, SOCKET};
+use crate::{CATENA, PATIENCE, SOCKET};
 
 #[test]
 fn a_lease_gives_address_and_routes_and_is_given_back() {
@@ -74,8 +74,9 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
         let program = program(&node);
         command(&node, program, flags).output().failure().stderr
     };
-    let text = refused(&[]);
+    let text = refused(&["-pidfile=/run/dhcp.pid"]);
     assert!(text.contains("another DHCP daemon answers on /run/cni/dhcp.sock"), "{text}");
+    assert_eq!(fs::read_to_string("/run/dhcp.pid").unwrap().trim(), daemon.pid().to_string());
     // One of another program, that does no more than listen.
     let other = node.fresh_path("other.sock");
     let listener = UnixListener::bind(&other).unwrap();
@@ -88,6 +89,32 @@ fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     assert!(text.contains("something that is no socket has its name"), "{text}");
     assert!(refused(&["-resendmax", "62"]).contains("like 62s"));
     assert!(refused(&["-pidfile", "dhcp.pid"]).contains("absolute"));
+}
+
+#[test]
+fn what_servers_cannot_be_asked_or_told_is_an_error_of_the_configuration() {
+    let node = Node::new();
+    let _daemon = Daemon::catenas(&node, &[]);
+    let plugins = Plugins::new(&node, [links(&node, CATENA, &["dhcp"])]);
+    let pod = Attachment::new(&node.container("pod"));
+    let long = "x".repeat(256);
+    for (key, value) in [
+        ("request", json!([{ "option": "no-such-option" }])),
+        ("request", json!("routers")),
+        ("provide", json!([{ "option": "53", "value": "1" }])),
+        ("provide", json!([{ "option": "host-name", "value": long }])),
+        ("priority", json!("first")),
+        ("priority", json!(-1)),
+    ] {
+        let ipam = json!({ "type": "dhcp", key: value });
+        let conf =
+            json!({ "cniVersion": "1.1.0", "name": "leased", "type": "bridge", "ipam": ipam });
+        for call in [Call::new("STATUS"), Call::of("ADD", &pod)] {
+            let out = plugins.call("dhcp", &call, &conf.to_string());
+            assert_eq!(out.error_code(), 7, "{out}");
+            assert!(out.error_text().contains(key), "{out}");
+        }
+    }
 }
 
 #[test]

@@ -13,15 +13,22 @@ use std::{
 };
 
 use chain::{
-    Attachment, Call, CniResult, Code, Dirs, Error, NetworkCall, Plugin, PluginConf, Result,
+    Attachment, Call, CniArgs, CniResult, Code, Dirs, Error, NetworkCall, Plugin, PluginConf,
+    Result,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use self::{
     gob::{Type, Value},
     rpc::{Client, Failure},
 };
-use crate::{dhcp::Family, node::Node};
+use crate::{
+    dhcp::{
+        Family,
+        options::{provides, requests},
+    },
+    node::Node,
+};
 
 /// `"type": "dhcp"` in `ipam`.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +76,23 @@ struct Ipam {
     families: Option<serde_json::Value>,
 }
 
+/// What is the daemon's to carry out. DEL does without it.
+#[derive(Deserialize)]
+struct Options {
+    #[serde(default)]
+    ipam: Option<IpamOptions>,
+}
+
+#[derive(Default, Deserialize)]
+struct IpamOptions {
+    #[serde(default)]
+    request: Option<serde_json::Value>,
+    #[serde(default)]
+    provide: Option<serde_json::Value>,
+    #[serde(default)]
+    priority: Option<serde_json::Value>,
+}
+
 fn socket(conf: &PluginConf, dirs: &Dirs) -> Result<PathBuf> {
     let conf: NetConf = conf.decode()?;
     let socket = conf.ipam.and_then(|ipam| ipam.socket);
@@ -79,6 +103,22 @@ fn socket(conf: &PluginConf, dirs: &Dirs) -> Result<PathBuf> {
 fn families(conf: &PluginConf) -> Result<Vec<Family>> {
     let conf: NetConf = conf.decode()?;
     Family::wanted(conf.ipam.and_then(|ipam| ipam.families).as_ref())
+}
+
+/// Sees that what the daemon is to ask and to tell servers can be: it would say so itself, but not before a container comes, and
+/// without a code.
+fn see_to_options(conf: &PluginConf, told: &CniArgs) -> Result<()> {
+    let conf: Options = conf.decode()?;
+    let ipam = conf.ipam.unwrap_or_default();
+    fn list<T: DeserializeOwned>(key: &str, value: Option<serde_json::Value>) -> Result<T> {
+        let value = value.unwrap_or(serde_json::Value::Null);
+        serde_json::from_value(value)
+            .map_err(|error| Error::config(format!("ipam: {key}: {error}")))
+    }
+    requests(&list::<Option<Vec<_>>>("request", ipam.request)?.unwrap_or_default())?;
+    provides(&list::<Option<Vec<_>>>("provide", ipam.provide)?.unwrap_or_default(), told)?;
+    list::<Option<u32>>("priority", ipam.priority)?;
+    Ok(())
 }
 
 fn args(conf: &PluginConf, attachment: &Attachment) -> Result<Value> {
@@ -111,6 +151,7 @@ fn lease(call: &Call<'_, Node>, node: &Node) -> Result<CniResult> {
     call.attachment.netns()?;
     families(call.conf)?;
     let socket = socket(call.conf, node.dirs())?;
+    see_to_options(call.conf, &call.attachment.args)?;
     let told = ask(&socket, call, rpc::ALLOCATE)?.map_err(|failure| failed(&failure, &socket))?;
     result::of(&told).map_err(|why| {
         Error::internal(format!("the DHCP daemon's answer for {}: {why}", call.attachment))
@@ -198,6 +239,7 @@ impl Plugin<Node> for Dhcp {
 
     fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
         families(call.conf)?;
+        see_to_options(call.conf, &CniArgs::default())?;
         let socket = socket(call.conf, node.dirs())?;
         match Client::connect(&socket) {
             Ok(_) => Ok(()),

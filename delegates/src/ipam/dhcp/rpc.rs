@@ -2,9 +2,23 @@
 
 use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
-    os::unix::net::UnixStream,
-    path::Path,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
     time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_to, setsockopt, socket,
+            sockopt::SendTimeout,
+        },
+        time::TimeVal,
+    },
 };
 
 use super::gob::{Decoder, Encoder, Type, Value};
@@ -18,8 +32,11 @@ pub const PATH: &str = "/_goRPC_";
 pub const REASON: &str = "Connected to Go RPC";
 /// The longest line of that answer.
 const LINE: u64 = 1024;
-/// How long the daemon may take. The reference's tries for 208 s to get a lease.
-const LIMIT: Duration = Duration::from_secs(240);
+/// How long the daemon may take to answer who connects.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How often it is looked whether it is alive while it is at work on a call. How long that may take is its own to say: it may have
+/// been told to ask servers for hours.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// The method of ADD and CHECK: a lease.
 pub const ALLOCATE: &str = "DHCP.Allocate";
@@ -56,14 +73,23 @@ impl From<io::Error> for Failure {
 
 /// A connection to the daemon.
 #[derive(Debug)]
-pub struct Client(BufReader<UnixStream>);
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    socket: PathBuf,
+}
 
 impl Client {
     /// Connects, and sees that it is a daemon of this kind that answers.
     pub fn connect(socket: &Path) -> Result<Self, Failure> {
-        let stream = UnixStream::connect(socket).map_err(Failure::Nobody)?;
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
+        Self::shake_hands(socket).map_err(|failure| match failure {
+            Failure::Answer(error) if error.kind() == ErrorKind::WouldBlock => silent().into(),
+            other => other,
+        })
+    }
+
+    fn shake_hands(socket: &Path) -> Result<Self, Failure> {
+        let stream = connect(socket)?;
+        stream.set_read_timeout(Some(HANDSHAKE))?;
         let mut stream = BufReader::new(stream);
         stream.get_mut().write_all(CONNECT.as_bytes())?;
         let mut first = None;
@@ -79,7 +105,9 @@ impl Client {
                     let why = format!("it answers {line:?}");
                     return Err(io::Error::new(ErrorKind::InvalidData, why).into());
                 }
-                Some(()) if line.is_empty() => return Ok(Self(stream)),
+                Some(()) if line.is_empty() => {
+                    return Ok(Self { stream, socket: socket.to_owned() });
+                }
                 _ => first = Some(()),
             }
         }
@@ -95,13 +123,81 @@ impl Client {
         let mut out = Vec::new();
         encoder.encode(&mut out, &REQUEST, &request)?;
         encoder.encode(&mut out, of, args)?;
-        self.0.get_mut().write_all(&out)?;
-        let mut answers = Decoder::new(&mut self.0);
+        self.stream.get_mut().write_all(&out)?;
+        self.stream.get_mut().set_read_timeout(Some(LOOK))?;
+        let mut answers = Decoder::new(self);
         let head = answers.decode()?;
         let said = head.text("Error");
         if !said.is_empty() {
             return Err(Failure::Said(said.to_owned()));
         }
         Ok(answers.decode()?)
+    }
+}
+
+/// An answer is waited for as long as the daemon answers others.
+impl Read for Client {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream.read(into) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Err(failure) = Self::connect(&self.socket) {
+                        return Err(match failure {
+                            Failure::Nobody(error) | Failure::Answer(error) => error,
+                            Failure::Said(why) => io::Error::other(why),
+                        });
+                    }
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+fn silent() -> io::Error {
+    let why = format!("it does not answer within {} s", HANDSHAKE.as_secs());
+    io::Error::new(ErrorKind::TimedOut, why)
+}
+
+/// Connects, and waits no longer than for an answer where the queue of those who want to is full, as that of a daemon that hangs.
+fn connect(path: &Path) -> Result<UnixStream, Failure> {
+    let address = UnixAddr::new(path).map_err(|errno| Failure::Nobody(errno.into()))?;
+    let own: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .map_err(io::Error::from)?;
+    let limit = TimeVal::new(HANDSHAKE.as_secs().cast_signed(), 0);
+    setsockopt(&own, SendTimeout, &limit).map_err(io::Error::from)?;
+    match connect_to(own.as_raw_fd(), &address) {
+        Ok(()) => Ok(own.into()),
+        Err(Errno::EAGAIN) => Err(silent().into()),
+        Err(errno) => Err(Failure::Nobody(errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test code")]
+
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("dhcp.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let says = |failure| match failure {
+            Failure::Answer(error) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let told = says(Client::connect(&path).unwrap_err());
+        assert_eq!(told, "it does not answer within 5 s");
+        // Its queue is full.
+        nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
+        let mut queue = Vec::new();
+        while let Ok(stream) = connect(&path) {
+            queue.push(stream);
+        }
+        assert_eq!(says(Client::connect(&path).unwrap_err()), "it does not answer within 5 s");
     }
 }
