@@ -152,6 +152,17 @@ impl Attachment {
         held
     }
 
+    /// The first lease of a family. One that is not on record would be lost with the daemon: the error says why it is not, and the
+    /// lease is given back at the end.
+    async fn begin(&self, lease: Lease) -> Result<Held, String> {
+        let held = Held::new(lease.clone(), uptime());
+        let mut state = self.state.lock().await;
+        state.record.leases.put(lease, held.since());
+        self.write(&state).await.map_err(|why| format!("the lease cannot be recorded: {why}"))?;
+        self.stand(&state);
+        Ok(held)
+    }
+
     async fn configure(&self, old: CniResult, new: CniResult) {
         let record = self.record().await;
         if let Err(error) = blocking(move || place::configure(&record, &old, &new)).await {
@@ -163,11 +174,15 @@ impl Attachment {
     async fn now(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().await;
         change(&mut state);
-        let (records, record) = (self.keeper.records.clone(), state.record.clone());
-        if let Err(error) = blocking(move || records.write(&record)).await {
+        if let Err(error) = self.write(&state).await {
             tracing::warn!("{}: the lease is not on record: {error}", self.name);
         }
         self.stand(&state);
+    }
+
+    async fn write(&self, state: &State) -> chain::Result<()> {
+        let (records, record) = (self.keeper.records.clone(), state.record.clone());
+        blocking(move || records.write(&record)).await
     }
 
     /// Tells those who wait how it stands; until there is a lease of each family there is nothing to tell.

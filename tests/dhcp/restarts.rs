@@ -137,3 +137,23 @@ fn leases_of_another_boot_are_ended() {
     let _daemon = lan.daemon();
     until("the record is gone", PATIENCE, || records().is_empty().then_some(()));
 }
+
+#[test]
+fn a_lease_that_cannot_be_recorded_is_given_back_and_add_fails() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    let pod = node.container("pod");
+    // Nobody can make a folder of that name.
+    let _ = fs::remove_dir_all(RECORDS);
+    fs::create_dir_all("/var/lib/catena/dhcp").unwrap();
+    fs::write(RECORDS, "").unwrap();
+    let text = lan.catena().try_add(&list(), &pod).failure().stderr;
+    assert!(text.contains("the lease cannot be recorded") && text.contains(RECORDS), "{text}");
+    until("the lease is given back", PATIENCE, || {
+        lan.server.log().contains("DHCPRELEASE(eth0)").then_some(())
+    });
+    fs::remove_file(RECORDS).unwrap();
+    lan.catena().add(&list(), &pod);
+    assert_eq!(records().len(), 1);
+}

@@ -73,11 +73,9 @@ impl Keeping<'_> {
     async fn first(self) -> Result<Result<Held, String>, Ended> {
         let Attachment { keeper, name, .. } = self.attachment;
         Ok(match self.acquire(keeper.manner.timing).await? {
-            Ok(lease) => {
-                let held = self.attachment.take(lease).await;
+            Ok(lease) => self.attachment.begin(lease).await.inspect(|held| {
                 tracing::info!("{name}: has {} of {}", held.lease.address(), held.lease.server());
-                Ok(held)
-            }
+            }),
             Err(why) => Err(why),
         })
     }
