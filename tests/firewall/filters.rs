@@ -1,9 +1,8 @@
 //! What filters on nodes, and drops what is forwarded by default.
 
-use std::fs;
-use std::time::Duration;
+use std::path::Path;
 
-use testnode::{Background, Node, until};
+use testnode::{Background, Node, firewalld};
 
 /// Whose rules a node has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +62,7 @@ impl Filter {
         match self {
             Self::Docker => docker(node, ["iptables", "ip6tables"]),
             Self::Legacy => docker(node, ["iptables-legacy", "ip6tables-legacy"]),
-            Self::Firewalld => return Running(firewalld(node)),
+            Self::Firewalld => return Running(firewalld(node, Path::new("/run/dbus"))),
             Self::PolicyDrop => load(node, POLICY_DROP),
             Self::EarlyDrop => {
                 load(node, EARLY_DROP);
@@ -100,24 +99,4 @@ pub fn docker(node: &Node, tools: [&str; 2]) {
             node.run([tool].into_iter().chain(rule.split(' ')));
         }
     }
-}
-
-/// A firewalld of the node's own, on a message bus of the node's own.
-fn firewalld(node: &Node) -> Vec<Background> {
-    fs::create_dir_all("/run/dbus").unwrap();
-    let mut bus = node
-        .cmd(["dbus-daemon", "--system", "--nofork", "--nopidfile"])
-        .spawn(node.fresh_path("dbus.log"));
-    until("the message bus is there", Duration::from_secs(10), || {
-        bus.assert_alive();
-        fs::exists("/run/dbus/system_bus_socket").unwrap().then_some(())
-    });
-    let mut daemon = node
-        .cmd(["firewalld", "--nofork", "--nopid", "--log-target=console"])
-        .spawn(node.fresh_path("firewalld.log"));
-    until("firewalld runs", Duration::from_secs(60), || {
-        daemon.assert_alive();
-        node.try_run(["firewall-cmd", "--state"]).is_success().then_some(())
-    });
-    vec![bus, daemon]
 }

@@ -17,7 +17,7 @@ pub fn outside(node: &Node) -> Neighbour {
 }
 
 /// The sources under which a server outside sees a pod, over both families.
-fn seen(from: &Netns, outside: &Neighbour) -> Vec<String> {
+pub fn seen(from: &Netns, outside: &Neighbour) -> Vec<String> {
     let addresses = ["192.0.2.7", "2001:db8::7"].map(|address| address.parse().unwrap());
     let seen = addresses.map(|address| {
         let server = HttpServer::start(outside, 8080, "hello");

@@ -2,11 +2,17 @@
 
 use testnode::{Node, until};
 
-use crate::{A, B, PATIENCE, assert_without_nat, machines::Wires};
+use crate::egress::{outside, seen};
+use crate::machines::Wires;
+use crate::{A, B, PATIENCE, assert_reached, assert_without_nat};
 
 /// Drops what is forwarded, as Docker has it, and as a firewall of the node's own does.
 pub const DROP: &str = "for tool in iptables ip6tables; do $tool -P FORWARD DROP || exit; done; \
                     nft 'table inet own { chain f { type filter hook forward priority 0; policy drop; }; }'";
+
+/// Hides the tools that rules are set by from all that the test's node runs.
+const HIDE: &str = "for tool in $(readlink -f $(which nft iptables ip6tables) | sort -u); do \
+                    mount --bind /dev/null $tool || exit; done";
 
 #[test]
 fn pods_of_nodes_that_drop_what_they_forward_reach_each_other() {
@@ -42,6 +48,48 @@ fn pods_of_nodes_that_drop_what_they_forward_reach_each_other() {
     reach();
     // Who is no part of the cluster does not get in.
     assert!(!node.try_run(["ping", "-c", "1", "-W", "1", &at]).is_success());
+}
+
+#[test]
+fn pods_of_nodes_with_firewalld_reach_each_other() {
+    let node = Node::new();
+    let wires = Wires::new(&node);
+    let (a, b) = (wires.machine("a", 1, 11), wires.machine("b", 1, 12));
+    let _firewalls = [(&a, "a"), (&b, "b")].map(|(machine, name)| {
+        testnode::firewalld(&machine.netns, &node.dir(&format!("firewalld-{name}")))
+    });
+    a.join(&A);
+    b.join(&B);
+    let _daemons = [&a, &b]
+        .map(|machine| machine.daemon(&["--pod-network", "--conf-dir", &machine.conf_dir()]));
+    let (from, to) = (a.pod_of_network("pod-a"), b.pod_of_network("pod-b"));
+    a.await_kept(&B);
+    b.await_kept(&A);
+    let rules = b.netns.run(["nft", "list", "table", "inet", "firewalld"]);
+    assert!(rules.contains("filter_FORWARD"), "{rules}");
+    assert_reached(&[(&from, a.addresses_of("pod-a")), (&to, b.addresses_of("pod-b"))]);
+}
+
+#[test]
+fn nodes_without_the_tools_of_netfilter_serve_all_the_same() {
+    let node = Node::new();
+    let wires = Wires::new(&node);
+    let (a, b) = (wires.machine("a", 1, 11), wires.machine("b", 2, 12));
+    for machine in [&a, &b] {
+        machine.netns.run(["sh", "-c", DROP]);
+    }
+    let outside = outside(&node);
+    node.run(["sh", "-c", HIDE]);
+    assert!(!node.try_run(["sh", "-c", "nft --version || iptables --version"]).is_success());
+    a.join(&A);
+    b.join(&B);
+    let _daemons = [&a, &b]
+        .map(|machine| machine.daemon(&["--pod-network", "--conf-dir", &machine.conf_dir()]));
+    let (from, to) = (a.pod_of_network("pod-a"), b.pod_of_network("pod-b"));
+    a.await_kept(&B);
+    b.await_kept(&A);
+    assert_reached(&[(&from, a.addresses_of("pod-a")), (&to, b.addresses_of("pod-b"))]);
+    assert_eq!(seen(&from, &outside), ["192.168.1.11", "fd01::b"]);
 }
 
 #[test]
