@@ -35,7 +35,10 @@ fn services_work_and_no_host_port_takes_their_addresses() {
     let (web, client) = (cluster.web(&network, "web"), cluster.web(&network, "client"));
     cluster.serve(&WEB, &[&web]);
     cluster.serve(&LOCAL, &[&web]);
-    assert_served(&cluster, &web, &client);
+    for bridge_nf in [true, false] {
+        node.bridge_nf(bridge_nf);
+        assert_served(&cluster, &web, &client);
+    }
     let ports = cluster.web_at(&network, "ports", &HOST_PORTS);
     cluster.serve(&EMPTY, &[]);
     // IPVS comes after all translation, and so after host ports.
