@@ -41,6 +41,19 @@ pub const ALL: &[Case] = &[
     Case { name: "present", title: "with other containers present", run: present::run },
 ];
 
+/// Plugins that both have.
+const PLUGINS: [&str; 9] = [
+    "bridge",
+    "ptp",
+    "loopback",
+    "host-local",
+    "static",
+    "portmap",
+    "bandwidth",
+    "firewall",
+    "tuning",
+];
+
 /// A table of this case.
 fn table(case: &str, title: impl Into<String>, unit: &str, columns: &[&str]) -> Table {
     Table {

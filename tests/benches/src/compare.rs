@@ -11,7 +11,8 @@ const TOLERANCE: f64 = 1.35;
 
 /// Fails where a ratio is worse than the recorded one by more than the tolerance.
 pub fn with(file: &Path, report: &Report) -> Result<()> {
-    let text = fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
+    let text = fs::read_to_string(file)
+        .with_context(|| format!("read {}: `make bench` writes such a report", file.display()))?;
     let recorded: Report =
         serde_json::from_str(&text).with_context(|| format!("{} is no report", file.display()))?;
     let (compared, worse) = compare(&recorded, report);

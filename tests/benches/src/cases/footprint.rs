@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 use testnode::Attachment;
 
-use super::{resident, table};
+use super::{PLUGINS, resident, table};
 use crate::{
     networks::Kind,
     peers::{GO, Peers, Stand, Way},
@@ -14,25 +14,13 @@ use crate::{
 
 /// The containers that a daemon has served when its memory is looked at.
 const CONTAINERS: u16 = 250;
-/// The reference plugins of which Catena has a counterpart.
-const INSTALLED: [&str; 9] = [
-    "bridge",
-    "ptp",
-    "loopback",
-    "host-local",
-    "static",
-    "portmap",
-    "bandwidth",
-    "firewall",
-    "tuning",
-];
 
 pub fn run(peers: &Peers, _: usize) -> Result<Vec<Table>> {
     let size = |path: &Path| -> Result<f64> {
         let metadata = fs::metadata(path).with_context(|| path.display().to_string())?;
         Ok(metadata.len() as f64 / 1e6)
     };
-    let go = INSTALLED.iter().map(|name| size(&Path::new(GO).join(name))).sum::<Result<f64>>()?;
+    let go = PLUGINS.iter().map(|name| size(&Path::new(GO).join(name))).sum::<Result<f64>>()?;
     let catena = size(&peers.binaries.catena)?;
     let mut installed = table(
         "footprint",

@@ -5,24 +5,11 @@ use std::{convert::Infallible, time::Duration};
 use anyhow::Result;
 use testnode::Call;
 
-use super::table;
+use super::{PLUGINS, table};
 use crate::{
     peers::{Peers, Stand, Way, timed},
     summary::{Cell, Row, Table},
 };
-
-/// Plugins that both have.
-const PLUGINS: [&str; 9] = [
-    "bridge",
-    "ptp",
-    "loopback",
-    "host-local",
-    "static",
-    "portmap",
-    "bandwidth",
-    "firewall",
-    "tuning",
-];
 
 pub fn run(peers: &Peers, rounds: usize) -> Result<Vec<Table>> {
     let mut table = table("version", "VERSION", "ms", &PLUGINS);
