@@ -8,12 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use testnode::dhcp::{DhcpServer, Family, Pool, Program};
-use testnode::{Background, Catena, Container, Netns, Node, Run, links, until};
+use testnode::{Background, Catena, Netns, Node, Run, links, until};
 
 use crate::{CATENA, PATIENCE, REFERENCE, SOCKET};
-
-/// The first address of each pool.
-pub const FIRST: &str = "10.7.0.50";
 
 /// The bridge `cni1` of a node, with a server on it.
 pub struct Lan<'n> {
@@ -48,23 +45,6 @@ impl<'n> Lan<'n> {
     /// Catena's.
     pub fn daemon(&self) -> Daemon {
         Daemon::catenas(self.node, &[])
-    }
-
-    /// A pod that has not the pool's first address, and its address.
-    pub fn not_the_first(&self, list: &Value) -> (Container, String) {
-        let [one, two] = ["one", "two"].map(|name| self.node.container(name));
-        let [has, other] = [&one, &two].map(|pod| address(&self.catena().add(list, pod)));
-        let (stays, goes, has) = if has == FIRST { (two, one, other) } else { (one, two, has) };
-        self.catena().del(list, &goes);
-        (stays, has)
-    }
-
-    /// Has a server begin anew that has no lease, and the first address alone. dnsmasq refuses all others: Kea and ISC's dhcpd say
-    /// nothing to who wants to renew a lease that they do not know.
-    pub fn serve_the_first(&mut self, pool: Pool) {
-        self.server.serve_by(Program::Dnsmasq);
-        self.server.serve(Pool { addresses: 1, ..pool });
-        self.server.resume();
     }
 
     /// Waits until the server has granted a lease of an address that often in all.

@@ -6,6 +6,7 @@ mod ends;
 mod in_the_node_daemon;
 mod kept;
 mod lan;
+mod lost;
 mod protocol;
 mod reference;
 mod restarts;

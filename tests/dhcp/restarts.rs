@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use testnode::dhcp::{Family, Pool, Program};
+use testnode::dhcp::Program;
 use testnode::{Node, Restart, until};
 
 use crate::PATIENCE;
-use crate::lan::{self, Daemon, FIRST, Lan, address, await_address, command, list, short, state};
+use crate::lan::{self, Daemon, Lan, address, await_address, command, list, short, state};
 
 const RECORDS: &str = "/var/lib/catena/dhcp/run-cni-dhcp.sock";
 
@@ -41,19 +41,6 @@ fn a_daemon_that_was_killed_is_followed_by_one_that_keeps_its_leases() {
         lan.await_released(address);
     }
     assert_eq!(records().len(), 0);
-}
-
-#[test]
-fn a_lease_that_is_refused_after_a_restart_is_replaced() {
-    let node = Node::new();
-    let mut lan = Lan::new(&node);
-    let mut daemon = lan.daemon();
-    let (pod, first) = lan.not_the_first(&list());
-    daemon.kill();
-    lan.serve_the_first(Pool::new(Family::V4));
-    let daemon = lan.daemon();
-    daemon.await_log(&format!("the lease of {first} is lost"));
-    await_address(&pod, Some(FIRST));
 }
 
 #[test]

@@ -118,21 +118,17 @@ impl<'n> DhcpServer<'n> {
         }
     }
 
-    /// Has it begin without a lease when it is started next.
-    pub fn forget(&mut self) {
-        self.leases = self.node.fresh_path("leases");
-    }
-
-    /// Which program serves when it is started next; it begins without a lease.
-    pub fn serve_by(&mut self, program: Program) {
-        self.stop();
-        self.forget();
-        self.program = program;
-    }
-
     /// What it serves when it is started next.
     pub fn serve(&mut self, pool: Pool) {
         self.pool = pool;
+    }
+
+    /// Has it begin anew with a lease of `address` (IPv4) to another client, and none else.
+    pub fn lease_to_another(&mut self, address: &str) {
+        self.stop();
+        self.leases = self.node.fresh_path("leases");
+        self.node.write(&self.leases, &self.lease_of_another(address));
+        self.resume();
     }
 
     /// Starts it again.

@@ -1,8 +1,10 @@
 //! How each program is told what to serve.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::{Value, json};
 
-use super::{DhcpServer, Family, Pool};
+use super::{DhcpServer, Family, Pool, Program};
 use crate::exec::Run;
 
 impl DhcpServer<'_> {
@@ -12,6 +14,23 @@ impl DhcpServer<'_> {
             Family::V4 => format!("10.7.0.{}", 50 + u16::from(n)),
             Family::V6 => format!("fd07::{:x}", 0x50 + u16::from(n)),
         })
+    }
+
+    /// What its file of leases says of one to another client, which lasts for a day.
+    pub(super) fn lease_of_another(&self, address: &str) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
+        let end = now.as_secs() + 86_400;
+        match self.program {
+            Program::Dnsmasq => format!("{end} 02:00:00:00:07:07 {address} * 00:07\n"),
+            Program::Kea => format!(
+                "address,hwaddr,client_id,valid_lifetime,expire,subnet_id,fqdn_fwd,fqdn_rev,hostname,state,user_context\n\
+                 {address},02:00:00:00:07:07,00:07,86400,{end},1,0,0,,0,\n"
+            ),
+            Program::Isc => format!(
+                "lease {address} {{ starts epoch 1; ends epoch {end}; binding state active; \
+                 hardware ethernet 02:00:00:00:07:07; uid \"\\000\\007\"; }}\n"
+            ),
+        }
     }
 
     pub(super) fn dnsmasq(&self) -> Run {
