@@ -70,6 +70,13 @@ pub struct PodEvent {
     pub message: String,
 }
 
+impl PodEvent {
+    /// A pod does not get its networks, for this reason.
+    pub fn failed_adding(message: String) -> Self {
+        Self { warning: true, reason: "FailedAddingInterface", message }
+    }
+}
+
 /// A cluster's API. Calls block, and have an end: an API that does not answer is an error.
 pub trait Cluster: Sync {
     /// The pod of this name and UID. It is waited for a moment, since a cache or another API server may be late.

@@ -79,8 +79,8 @@ struct Wanted {
 /// The networks of a pod, in the order in which it is attached to them: the cluster network, or what `default-network` has in
 /// its place; the further `delegates` and the `defaultNetworks`; what its annotation asks for.
 ///
-/// A container that is no pod's (`pod` is absent) gets what the configuration says. Nothing is done yet. A definition that is
-/// not there is told to the pod by an event, too.
+/// A container that is no pod's (`pod` is absent) gets what the configuration says. Nothing is done yet. What is wrong is told to
+/// the pod by an event, too.
 ///
 /// `attachment` and `capability_args` are what the runtime gave: the capability arguments are the cluster network's alone.
 ///
@@ -94,7 +94,21 @@ pub fn resolve(
     capability_args: &Map<String, Value>,
 ) -> Result<Vec<Network>> {
     let cluster = cluster.map(Remembered::new);
-    let cluster = cluster.as_ref().map(|cluster| cluster as &dyn Cluster);
+    let asked = cluster.as_ref().map(|cluster| cluster as &dyn Cluster);
+    let networks = all(conf, pod, asked, attachment, capability_args);
+    if let (Err(error), Some(pod), Some(cluster)) = (&networks, pod, &cluster) {
+        cluster.tell_failure(pod, error);
+    }
+    networks
+}
+
+fn all(
+    conf: &Conf,
+    pod: Option<&Pod>,
+    cluster: Option<&dyn Cluster>,
+    attachment: &Attachment,
+    capability_args: &Map<String, Value>,
+) -> Result<Vec<Network>> {
     let mut wanted = vec![first(conf, pod, cluster)?];
     let namespace = match pod {
         Some(pod) => Some(pod.namespace.clone()),
@@ -219,7 +233,8 @@ fn selected(
     permit(conf, &pod.namespace, &asked)?;
     let cluster = cluster.ok_or_else(|| {
         Error::config(format!(
-            "pod {}/{} asks for network {asked}, but no cluster can be asked for it: set kubeconfig in the configuration              of network {}",
+            "pod {}/{} asks for network {asked}, but no cluster can be asked for it: set kubeconfig in the configuration \
+             of network {}",
             pod.namespace, pod.name, conf.name
         ))
     })?;

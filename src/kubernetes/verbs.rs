@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     client::{self, Api},
-    cluster::{Cluster, PodId},
+    cluster::{Cluster, PodEvent, PodId},
     conf::Conf,
     devices::Devices,
     multus_scratch, networks,
@@ -126,8 +126,10 @@ impl<'a> Verbs<'a> {
             return self
                 .with_request(&network.list, target, |request| self.executor.add(request, node));
         }
-        if let Some(pod) = &pod {
-            Devices::default().assign(&mut networks, pod, &[])?;
+        if let (Some(pod), Some(cluster)) = (&pod, cluster) {
+            Devices::default().assign(&mut networks, pod, &[]).inspect_err(|error| {
+                cluster.record(pod, PodEvent::failed_adding(error.to_string()));
+            })?;
         }
         let request = PodRequest {
             attachment: target.attachment,

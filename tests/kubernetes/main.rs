@@ -1,6 +1,7 @@
 //! Catena beside a real Kubernetes. `tests/kubernetes/prepare.sh` lays out what it is made of.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod bad_input;
 mod beside;
 mod cluster;
 mod daemon;

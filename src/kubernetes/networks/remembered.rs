@@ -2,10 +2,13 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use chain::Result;
+use chain::{Code, Error, Result};
 
 use crate::kubernetes::cluster::{Cluster, Definition, Pod, PodEvent, PodId};
 
@@ -14,11 +17,21 @@ pub(super) struct Remembered<'c> {
     cluster: &'c dyn Cluster,
     /// By namespace and name.
     definitions: Mutex<HashMap<(String, String), Option<Definition>>>,
+    /// Whether the pod was told something already.
+    told: AtomicBool,
 }
 
 impl<'c> Remembered<'c> {
     pub fn new(cluster: &'c dyn Cluster) -> Self {
-        Self { cluster, definitions: Mutex::default() }
+        Self { cluster, definitions: Mutex::default(), told: AtomicBool::default() }
+    }
+
+    /// Tells the pod why it cannot have its networks, unless it was told with a reason of its own. What is to be tried again (11)
+    /// is not for the pod's owner to change, and mostly an API that would not take the event either.
+    pub fn tell_failure(&self, pod: &Pod, error: &Error) {
+        if !self.told.load(Ordering::Relaxed) && error.code != Code::TryAgain {
+            self.record(pod, PodEvent::failed_adding(error.to_string()));
+        }
     }
 }
 
@@ -43,6 +56,7 @@ impl Cluster for Remembered<'_> {
     }
 
     fn record(&self, pod: &Pod, event: PodEvent) {
+        self.told.store(true, Ordering::Relaxed);
         self.cluster.record(pod, event);
     }
 }

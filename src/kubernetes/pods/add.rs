@@ -176,7 +176,7 @@ impl Pods<'_> {
 
     fn tell_failure(&self, request: &PodRequest<'_>, message: String) {
         let (Some(cluster), Some(pod)) = (self.cluster, request.pod) else { return };
-        cluster.record(pod, PodEvent { warning: true, reason: "FailedAddingInterface", message });
+        cluster.record(pod, PodEvent::failed_adding(message));
     }
 
     /// Undoes what was done of an ADD, and says so in its error.
