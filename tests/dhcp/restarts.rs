@@ -100,8 +100,11 @@ fn another_container_under_the_same_path_is_left_alone() {
     let pod = node.container("pod");
     let first = address(&lan.catena().add(&list(), &pod));
     daemon.kill();
+    // The kernel gives its number to nobody else as long as it is there.
+    let held = fs::File::open(pod.path()).unwrap();
     pod.delete();
     let other = node.container("pod");
+    drop(held);
     other.ip("link add eth0 type bridge\naddr add 10.7.0.99/24 dev eth0\nlink set eth0 up\n");
     let before = other.run(["ip", "addr"]);
     let _daemon = lan.daemon();
