@@ -7,6 +7,7 @@
 mod ask;
 mod attachment;
 mod call;
+mod carrier;
 mod connection;
 mod door;
 mod farewell;

@@ -2,10 +2,12 @@
 
 use std::{io, time::Duration};
 
+use chain::Result;
 use delegates::dhcp::{Client, Failure, Family, v4};
 use tokio::time::timeout;
 
 use super::{
+    carrier,
     keeper::blocking,
     lease::Lease,
     place,
@@ -15,6 +17,9 @@ use super::{
 
 /// How long a lease may take to be given back. Of IPv6 the server's answer is waited for, and DEL waits for that.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an interface that was down may take to carry packets. Nobody answers a RELEASE, so it is not sent again: what is sent in
+/// the moment after an interface was set up is lost.
+const CARRIER_LIMIT: Duration = Duration::from_secs(1);
 
 /// Gives back the leases on record. What is not given back, or what no server has heard of, ends in its time.
 pub async fn give_back(record: &Record, client: Option<Client>) {
@@ -28,14 +33,13 @@ pub async fn give_back(record: &Record, client: Option<Client>) {
 async fn give_one_back(record: &Record, family: Family, client: &Client) {
     let Some((lease, _)) = record.leases.of(family) else { return };
     let (key, address) = (&record.key, lease.address());
-    let inside = record.clone();
-    let inside = blocking(move || place::socket(&inside, family)).await.unwrap_or_else(|error| {
-        tracing::debug!("{key}: {address} is given back from the host: {error}");
-        None
-    });
-    let socket = match inside {
-        Some(socket) => Some(socket),
-        None => on_uplink(record, &lease).await,
+    let socket = match inside(record, family).await {
+        Ok(Some(socket)) => Some(socket),
+        Ok(None) => on_uplink(record, &lease).await,
+        Err(error) => {
+            tracing::debug!("{key}: {address} is given back from the host: {error}");
+            on_uplink(record, &lease).await
+        }
     };
     match timeout(PATIENCE, send(socket, client, &lease)).await.unwrap_or(Err(Failure::Silence)) {
         Ok(()) => tracing::info!("{key}: {address} is given back"),
@@ -45,7 +49,11 @@ async fn give_one_back(record: &Record, family: Family, client: &Client) {
     }
 }
 
-async fn send(socket: Option<Socket>, client: &Client, lease: &Lease) -> Result<(), Failure> {
+async fn send(
+    socket: Option<Socket>,
+    client: &Client,
+    lease: &Lease,
+) -> std::result::Result<(), Failure> {
     match (socket, lease) {
         (Some(socket), _) => Speaker::new(socket, client.clone()).await?.release(lease).await,
         (None, Lease::V4(lease)) => Ok(v4::release_by_routes(client, lease).await?),
@@ -54,6 +62,19 @@ async fn send(socket: Option<Socket>, client: &Client, lease: &Lease) -> Result<
             Err(io::Error::other("none on this host leads to the container's network").into())
         }
     }
+}
+
+/// A socket on the container's interface; `None` where that is gone. One that is up and has no carrier is not waited for: it may
+/// have none for good.
+async fn inside(record: &Record, family: Family) -> Result<Option<Socket>> {
+    let known = record.clone();
+    let Some(opened) = blocking(move || place::open(&known, family)).await? else {
+        return Ok(None);
+    };
+    if opened.was_down {
+        carrier::wait(record, CARRIER_LIMIT).await;
+    }
+    Ok(Some(opened.socket))
 }
 
 /// A socket on the host's interface that leads to the container's network; `None` where there is none. The server may be this very

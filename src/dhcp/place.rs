@@ -1,25 +1,21 @@
 //! The container's namespace, visited when there is something to do: a descriptor that was kept open would keep it alive, with all
 //! of its devices. All that is here blocks.
 
-use std::{
-    path::Path,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{path::Path, rc::Rc};
 
 use chain::{CniResult, Error, NetnsId, Result};
 use delegates::{
     Container, Node,
     dhcp::Family,
     ipam::dhcp::interface,
-    net::{Sysctl, link::Change, sysctl},
+    net::{
+        Sysctl,
+        link::{Change, Link},
+        sysctl,
+    },
 };
 
 use super::{record::Record, speaker::Socket};
-
-/// How long an interface that was just set up may take to carry packets.
-const CARRIER_LIMIT: Duration = Duration::from_millis(2500);
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// What is to be known of an attachment before it gets a lease.
 pub struct Seen {
@@ -50,36 +46,53 @@ pub fn look(record: &Record, families: &[Family]) -> Result<Seen> {
     Ok(Seen { mac: link.mac_text(), uplink: uplink.map(|link| link.name) })
 }
 
+/// A socket on the container's interface.
+pub struct Opened {
+    pub socket: Socket,
+    /// Whether the interface was down: it is up now.
+    pub was_down: bool,
+    /// Whether packets are carried. One that was just set up takes a moment; what is sent before is lost.
+    pub carries: bool,
+}
+
 /// A socket on the container's interface, which is set up if it is down; `None` where it is gone, or the namespace with it.
-pub fn socket(record: &Record, family: Family) -> Result<Option<Socket>> {
+pub fn open(record: &Record, family: Family) -> Result<Option<Opened>> {
     let (node, ifname) = (Node::new(), &record.key.ifname);
-    if NetnsId::of(&record.netns) != Some(record.netns_id) {
-        return Ok(None);
-    }
-    let container = enter(&node, record)?;
-    let Some(link) = container.net().link().get(ifname)? else { return Ok(None) };
+    let Some((container, link)) = interface_of(&node, record)? else { return Ok(None) };
     if !link.up {
         container.net().link().set(ifname, &Change { up: Some(true), ..Change::default() })?;
     }
-    let host = node.host()?;
-    await_carrier(|| {
-        let inside = container.net().link().require(ifname)?;
-        // A bridge passes nothing on before it has heard of the other end's carrier, which is a moment later.
-        let other = host.link().other_end(&inside, container.netns())?;
-        Ok(inside.running && other.is_none_or(|end| end.running))
-    })?;
+    let carries = link.up && is_carried(&node, &container, &link)?;
     let opened = container.netns().enter(|| Socket::open(family, ifname))?;
-    let failed = |error| Error::io(format!("{ifname} in {}: {error}", record.netns.display()));
-    opened.map(Some).map_err(failed)
+    let socket = opened
+        .map_err(|error| Error::io(format!("{ifname} in {}: {error}", record.netns.display())))?;
+    Ok(Some(Opened { socket, was_down: !link.up, carries }))
 }
 
-/// Waits until packets are carried. Where that takes long they are sent all the same: what is lost is sent again.
-fn await_carrier(is_there: impl Fn() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + CARRIER_LIMIT;
-    while !is_there()? && Instant::now() < deadline {
-        sleep(PAUSE);
+/// Whether the container's interface carries packets; `None` where it is gone.
+pub fn carries(record: &Record) -> Result<Option<bool>> {
+    let node = Node::new();
+    let Some((container, link)) = interface_of(&node, record)? else { return Ok(None) };
+    is_carried(&node, &container, &link).map(Some)
+}
+
+/// A bridge passes nothing on before it has heard of the other end's carrier, which is a moment later.
+fn is_carried(node: &Node, container: &Container, inside: &Link) -> Result<bool> {
+    if !inside.running {
+        return Ok(false);
     }
-    Ok(())
+    let other = node.host()?.link().other_end(inside, container.netns())?;
+    Ok(other.is_none_or(|end| end.running))
+}
+
+/// The container and its interface, if they are still those that the record is about.
+fn interface_of(node: &Node, record: &Record) -> Result<Option<(Rc<Container>, Link)>> {
+    if NetnsId::of(&record.netns) != Some(record.netns_id) {
+        return Ok(None);
+    }
+    let container = enter(node, record)?;
+    let link = container.net().link().get(&record.key.ifname)?;
+    Ok(link.map(|link| (container, link)))
 }
 
 /// Gives the interface what `new` says in place of what `old` said.
@@ -90,7 +103,7 @@ pub fn configure(record: &Record, old: &CniResult, new: &CniResult) -> Result<()
 }
 
 /// The container, if it is still the one that the record is about.
-fn enter(node: &Node, record: &Record) -> Result<std::rc::Rc<Container>> {
+fn enter(node: &Node, record: &Record) -> Result<Rc<Container>> {
     let container = node.container(&record.netns)?;
     let id = container.netns().identity()?;
     if (id.dev, id.ino) != (record.netns_id.dev, record.netns_id.ino) {

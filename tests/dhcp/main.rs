@@ -1,6 +1,7 @@
 //! Addresses from DHCP servers: by Catena's daemon and by the reference plugins', with Catena's plugin and with the reference's.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+mod carrier;
 mod each;
 mod ends;
 mod in_the_node_daemon;

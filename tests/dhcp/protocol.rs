@@ -26,7 +26,7 @@ const ARGS: Type = Type::Struct(
 );
 
 /// A connection whose calls need not wait for each other.
-struct Client {
+pub struct Client {
     stream: UnixStream,
     encoder: Encoder,
     answers: Decoder<UnixStream>,
@@ -41,7 +41,7 @@ fn text(text: &str) -> Value {
 }
 
 impl Client {
-    fn connect() -> Self {
+    pub fn connect() -> Self {
         let mut stream = UnixStream::connect(SOCKET).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(b"CONNECT /_goRPC_ HTTP/1.0\n\n").unwrap();
@@ -56,7 +56,7 @@ impl Client {
         Self { stream, encoder: Encoder::default(), answers }
     }
 
-    fn begin(&mut self, number: u64, method: &str, pod: &Container) {
+    pub fn begin(&mut self, number: u64, method: &str, pod: &Container) {
         self.begin_by(number, method, pod, pod.path());
     }
 
@@ -78,7 +78,7 @@ impl Client {
     }
 
     /// The next answer: its number, and what it says.
-    fn answer(&mut self) -> io::Result<(u64, Result<Value, String>)> {
+    pub fn answer(&mut self) -> io::Result<(u64, Result<Value, String>)> {
         let head = self.answers.decode()?;
         let body = self.answers.decode()?;
         let error = head.text("Error");
@@ -88,7 +88,7 @@ impl Client {
 }
 
 /// A container whose interface is on the bridge by the node's interface `name`, as bridge has made it when it asks for a lease.
-fn pod(node: &Node, name: &str) -> Container {
+pub fn pod(node: &Node, name: &str) -> Container {
     let pod = node.container("pod");
     node.ip(&format!(
         "link add {name} type veth peer name eth0 netns pod\nlink set {name} master cni1 up\n"

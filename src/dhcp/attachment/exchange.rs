@@ -6,7 +6,18 @@ use delegates::dhcp::{Client, Failure, Timing, v4};
 use tokio::time::{Instant, timeout};
 
 use super::{Ended, keeping::Keeping};
-use crate::dhcp::{keeper::blocking, lease::Lease, place, record::uptime, speaker::Speaker};
+use crate::dhcp::{
+    carrier,
+    keeper::blocking,
+    lease::Lease,
+    place::{self, Opened},
+    record::uptime,
+    speaker::Speaker,
+};
+
+/// How long an interface that was just set up may take to carry packets. Then servers are asked all the same: what is lost is sent
+/// again.
+const CARRIER_LIMIT: Duration = Duration::from_millis(2500);
 
 /// How long a server may still answer when the lease is not wanted any more: one that it has just given can be given back.
 const GRACE: Duration = Duration::from_millis(500);
@@ -40,8 +51,11 @@ impl Keeping<'_> {
     /// A new lease.
     pub(super) async fn acquire(self, timing: Timing) -> Result<Result<Lease, String>, Ended> {
         let acquired = {
-            let mut exchange =
-                pin!(async { Ok::<_, NoExchange>(self.open().await?.acquire(timing).await?) });
+            let mut exchange = pin!(async {
+                let opened = self.open().await?;
+                self.await_carrier(&opened).await;
+                Ok::<_, NoExchange>(self.speaker(opened).await?.acquire(timing).await?)
+            });
             match self.or_end(&mut exchange).await {
                 Ok(acquired) => Some(acquired),
                 Err(Ended) => match timeout(GRACE, exchange).await {
@@ -66,7 +80,10 @@ impl Keeping<'_> {
     /// Whether a lease still holds.
     pub(super) async fn confirm(self, lease: &Lease) -> Result<Result<Lease, Fault>, Ended> {
         let timing = self.attachment.keeper.manner.timing;
-        let exchange = async { Ok(self.open().await?.confirm(lease, timing).await?) };
+        let exchange = async {
+            let opened = self.open().await?;
+            Ok(self.speaker(opened).await?.confirm(lease, timing).await?)
+        };
         self.unless_gone(self.or_end(exchange).await?)
     }
 
@@ -77,21 +94,38 @@ impl Keeping<'_> {
         to: v4::To,
         patience: Duration,
     ) -> Result<Result<Lease, Fault>, Ended> {
-        let exchange =
-            async { Ok(self.open().await?.extend(lease, to, Instant::now() + patience).await?) };
+        let exchange = async {
+            let opened = self.open().await?;
+            let speaker = self.speaker(opened).await?;
+            Ok(speaker.extend(lease, to, Instant::now() + patience).await?)
+        };
         self.unless_gone(self.or_end(exchange).await?)
     }
 
-    /// A socket on the interface, and who speaks there: under the address that the interface has by now, which a later plugin
-    /// may have set. Servers know the attachment by its client identifier.
-    async fn open(self) -> Result<Speaker, NoExchange> {
-        let fault = |why| NoExchange::Fault(Fault::Other(why));
+    /// A socket on the interface.
+    async fn open(self) -> Result<Opened, NoExchange> {
         let (record, family) = (self.attachment.record().await, self.family);
-        let client = self.attachment.client(&record).map_err(fault)?;
-        let socket = blocking(move || place::socket(&record, family)).await;
-        let socket = socket.map_err(|error| fault(error.to_string()))?.ok_or(NoExchange::Gone)?;
-        let client = Client { mac: socket.mac().unwrap_or(client.mac), ..client };
-        Ok(Speaker::new(socket, client).await.map_err(Failure::from)?)
+        let opened = blocking(move || place::open(&record, family)).await;
+        let fault = |error: chain::Error| NoExchange::Fault(Fault::Other(error.to_string()));
+        opened.map_err(fault)?.ok_or(NoExchange::Gone)
+    }
+
+    /// Waits for the interface of an attachment that has just begun. One that has its lease already sends at once, and again.
+    async fn await_carrier(self, opened: &Opened) {
+        let record = self.attachment.record().await;
+        if !opened.carries && !carrier::wait(&record, CARRIER_LIMIT).await {
+            let (name, ifname) = (&self.attachment.name, &record.key.ifname);
+            tracing::info!("{name}: {ifname} has no carrier; servers are asked all the same");
+        }
+    }
+
+    /// Who speaks there: under the address that the interface has by now, which a later plugin may have set. Servers know the
+    /// attachment by its client identifier.
+    async fn speaker(self, opened: Opened) -> Result<Speaker, NoExchange> {
+        let client = self.attachment.client(&self.attachment.record().await);
+        let client = client.map_err(|why| NoExchange::Fault(Fault::Other(why)))?;
+        let client = Client { mac: opened.socket.mac().unwrap_or(client.mac), ..client };
+        Ok(Speaker::new(opened.socket, client).await.map_err(Failure::from)?)
     }
 
     /// An interface that is gone is the end.
