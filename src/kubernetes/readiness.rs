@@ -31,6 +31,7 @@ impl Conf {
 
 fn wait(file: &Path, patience: Duration) -> Result<()> {
     let begun = Instant::now();
+    let mut is_told = false;
     loop {
         let why = match file.try_exists() {
             Ok(true) => return Ok(()),
@@ -47,6 +48,12 @@ fn wait(file: &Path, patience: Duration) -> Result<()> {
                     patience.as_secs()
                 ),
             ));
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            tracing::info!(
+                "waiting for the cluster network: readinessindicatorfile {} {why}",
+                file.display()
+            );
         }
         thread::sleep(INTERVAL);
     }

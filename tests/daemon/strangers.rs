@@ -117,7 +117,7 @@ fn a_call_from_elsewhere_is_not_served_here() {
 #[test]
 fn health_is_told_on_a_socket_and_pages_that_do_not_exist_are_not_found() {
     let node = Node::new();
-    let daemon = start(&node, &[]);
+    let daemon = start(&node, &["--metrics-address", "127.0.0.1:9300"]);
     let get = |page: &str| {
         let mut stream = UnixStream::connect("/run/catena/health.sock").unwrap();
         write!(stream, "GET {page} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n").unwrap();
@@ -130,5 +130,7 @@ fn health_is_told_on_a_socket_and_pages_that_do_not_exist_are_not_found() {
     }
     assert!(get("/etc/passwd").starts_with("HTTP/1.1 404"));
     assert!(daemon.page("metrics").unwrap().contains("catena_build_info{version="));
+    let page = node.run(["curl", "--silent", "--noproxy", "*", "http://127.0.0.1:9300/metrics"]);
+    assert!(page.contains("catena_build_info{version="), "{page}");
     assert!(Path::new(SOCKET).exists());
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use testnode::kubernetes::{ApiServer, Fault, Proxy, definitions, pods};
-use testnode::{Node, NodeDaemon, until};
+use testnode::{Node, NodeDaemon, Scripts, until};
 
 use crate::CATENA;
 use crate::cluster::{Cluster, NETWORKS, PATIENCE, network};
@@ -237,13 +237,24 @@ fn in_a_pod_it_works_on_the_hosts_files_and_keeps_its_account() {
     let daemon = NodeDaemon::begin(&node, run);
     await_ready(&daemon);
     await_objects(&daemon, PODS, 1);
-    cluster.usual().add(&pod.attachment).unwrap();
+    // Another's plugin, in a folder that the pod does not see.
+    let scripts = Scripts::new(&node);
+    let seen = node.fresh_path("seen");
+    let look = format!("ls /var/lib/catena/pods > {}; printf %s \"$prev\"", seen.display());
+    scripts.plugin("foreign", &format!("[ $CNI_COMMAND != ADD ] || {{ {look}; }}"));
+    let plugins = [testnode::conf::bridge("cni0", &["10.1.0.0/24"]), json!({ "type": "foreign" })];
+    let keys = json!({ "plugins": plugins, "binDir": scripts.dir() });
+    let runtime = cluster.runtime("catena", &keys);
+    runtime.add(&pod.attachment).unwrap();
     assert_eq!(daemon.served("ADD", 0), 1);
     assert_eq!(cluster.status("default", "web").unwrap().as_array().unwrap().len(), 2);
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("id-web"), "it sees the host's files, not the pod's: {seen}");
     // The record is the node's: the plugin alone finds it.
     drop(daemon);
-    cluster.usual().check(&pod.attachment).unwrap();
-    cluster.usual().del(&pod.attachment).unwrap();
+    runtime.check(&pod.attachment).unwrap();
+    runtime.del(&pod.attachment).unwrap();
+    assert_eq!(scripts.calls(), ["ADD foreign", "CHECK foreign", "DEL foreign"]);
 }
 
 #[test]
