@@ -219,8 +219,7 @@ fn shape_by_ifb(
         node.host()?.link().del(&made)?;
         Ok(())
     });
-    add_ifb(&host, &name, ends.outside.mtu)?;
-    let ifb = host.link().require(&name)?;
+    let ifb = add_ifb(&host, &name, ends.outside.mtu)?;
     host.tc().tbf_add(&ifb, tbf)?;
     host.tc().ingress_add(&ends.outside).map_err(|error| not_alone(error, &ends.outside))?;
     let dev = ends.outside.clone();
@@ -245,7 +244,7 @@ fn not_alone(error: NetError, dev: &Link) -> Error {
 }
 
 /// A device of this name can only be what an ADD of this attachment left when it was killed.
-fn add_ifb(host: &Net, name: &str, mtu: u32) -> Result<(), NetError> {
+fn add_ifb(host: &Net, name: &str, mtu: u32) -> Result<Link, NetError> {
     let ifb = Ifb { name, mtu: Some(mtu), up: true };
     match host.link().add(&ifb) {
         Err(error) if error.errno() == Some(Errno::EEXIST) => {

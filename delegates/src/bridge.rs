@@ -47,7 +47,6 @@ impl Plugin<Node> for Bridge {
         attachment.args.refuse_unknown(&["MAC", "IP", "GATEWAY"])?;
         let mac = requested_mac(call.conf, attachment)?;
         let container = node.container(attachment.netns()?)?;
-        veth::refuse_taken(&container, &attachment.ifname)?;
 
         let mut node = Undo::on(node);
         let (bridge, veth) = {

@@ -1,7 +1,6 @@
 //! The kernel's network configuration, read and written in the words of `ip` and `tc`.
 //!
-//! A [`Net`] is a route netlink socket in one network namespace. Its calls block: a run of a chain is one thread, and
-//! the runtime below belongs to its [`Node`](crate::Node).
+//! A [`Net`] is a route netlink socket in one network namespace. Its calls block: a run of a chain is one thread.
 
 pub mod addr;
 pub mod conntrack;
@@ -15,19 +14,16 @@ mod socket;
 pub mod sysctl;
 pub mod tc;
 
-use std::rc::Rc;
-
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use tokio::runtime::Runtime;
 
 pub use error::{NetError, Refusal, Result};
 pub use mac::Mac;
 pub use netns::Netns;
 pub use sysctl::Sysctl;
 
-use socket::{Opened, Socket};
+use socket::Socket;
 
 /// A route netlink socket in one network namespace.
 ///
@@ -40,16 +36,13 @@ pub struct Net {
 
 impl Net {
     /// A socket in the caller's namespace.
-    pub(crate) fn host(runtime: &Rc<Runtime>) -> Result<Self> {
-        let socket = open(runtime)?.driven_by(runtime);
-        Ok(Self { socket, place: "the host".to_owned() })
+    pub(crate) fn host() -> Result<Self> {
+        Ok(Self { socket: open()?, place: "the host".to_owned() })
     }
 
     /// A socket in a container's namespace.
-    pub(crate) fn container(runtime: &Rc<Runtime>, netns: &Netns) -> Result<Self> {
-        let shared: &Runtime = runtime;
-        let socket = netns.enter(|| open(shared))??.driven_by(runtime);
-        Ok(Self { socket, place: netns.path().display().to_string() })
+    pub(crate) fn container(netns: &Netns) -> Result<Self> {
+        Ok(Self { socket: netns.enter(open)??, place: netns.path().display().to_string() })
     }
 
     /// Where this is, for messages: "the host" or the namespace's path.
@@ -91,6 +84,14 @@ impl Net {
         self.socket.request(message, NLM_F_REQUEST | NLM_F_ACK | flags)
     }
 
+    /// Asks for one object: its answer is all that comes.
+    pub(crate) fn get(
+        &self,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
+        self.socket.request(message, NLM_F_REQUEST)
+    }
+
     /// Lists objects; repeated where the listing was interrupted by a change. Only for what is small: the kernel is
     /// given a filter wherever it takes one.
     pub(crate) fn dump(
@@ -102,8 +103,8 @@ impl Net {
 }
 
 /// Opens a route netlink socket in the calling thread's namespace.
-fn open(runtime: &Runtime) -> Result<Opened<RouteNetlinkMessage>> {
-    Opened::new(runtime, NETLINK_ROUTE, |socket| {
+fn open() -> Result<Socket<RouteNetlinkMessage>> {
+    Socket::open(NETLINK_ROUTE, |socket| {
         // Makes the kernel honour the filters of a listing instead of passing over them.
         socket.set_netlink_get_strict_chk(true)
     })

@@ -12,7 +12,6 @@ use std::{
 
 use chain::{Attachment, Dirs, Result};
 use nft_templates::{Element, Missing, Owner};
-use tokio::runtime::{Builder, Runtime};
 
 use crate::net::{
     Mac, Net, NetError, Netns, Sysctl,
@@ -28,7 +27,6 @@ pub use undo::Undo;
 #[derive(Default)]
 pub struct Node {
     dirs: Dirs,
-    runtime: OnceCell<Rc<Runtime>>,
     host: OnceCell<Rc<Net>>,
     containers: RefCell<Vec<Rc<Container>>>,
     elements: Elements,
@@ -87,7 +85,7 @@ impl Node {
         if let Some(net) = self.host.get() {
             return Ok(Rc::clone(net));
         }
-        let net = Rc::new(Net::host(&self.runtime()?)?);
+        let net = Rc::new(Net::host()?);
         Ok(Rc::clone(self.host.get_or_init(|| net)))
     }
 
@@ -98,7 +96,7 @@ impl Node {
             return Ok(container);
         }
         let netns = Netns::open(path)?;
-        let net = Net::container(&self.runtime()?, &netns)?;
+        let net = Net::container(&netns)?;
         let container = Rc::new(Container { netns, net });
         self.containers.borrow_mut().push(Rc::clone(&container));
         Ok(container)
@@ -155,21 +153,12 @@ impl Node {
         }
     }
 
-    fn runtime(&self) -> Result<Rc<Runtime>> {
-        if let Some(runtime) = self.runtime.get() {
-            return Ok(Rc::clone(runtime));
-        }
-        let runtime =
-            Builder::new_current_thread().enable_all().build().map_err(NetError::Runtime)?;
-        Ok(Rc::clone(self.runtime.get_or_init(|| Rc::new(runtime))))
-    }
-
     fn forget_connections(&mut self) -> Result<()> {
         let flushes = std::mem::take(&mut self.conntrack);
         if flushes.is_empty() {
             return Ok(());
         }
-        let conntrack = Conntrack::host(&self.runtime()?)?;
+        let conntrack = Conntrack::host()?;
         let host = self.host()?;
         for flush in &flushes {
             // A port of one address goes before that of all addresses, which these connections never were to.

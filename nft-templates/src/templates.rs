@@ -1,5 +1,7 @@
 //! The ruleset's text.
 
+use std::sync::{LazyLock, OnceLock};
+
 use netlink_packet_netfilter::nftables::{DataAttribute, NfTablesMessage, SetElementAttribute};
 
 use crate::{
@@ -33,18 +35,30 @@ fn template(family: Family) -> (&'static str, &'static str) {
     }
 }
 
+/// A template's syntax tree. A process parses each once at most, and most processes need one.
+fn parsed(family: Family) -> Result<&'static language::Table, Error> {
+    static BRIDGE: OnceLock<language::Table> = OnceLock::new();
+    static INET: OnceLock<language::Table> = OnceLock::new();
+    let known = if family == Family::Bridge { &BRIDGE } else { &INET };
+    if let Some(table) = known.get() {
+        return Ok(table);
+    }
+    let (file, text) = template(family);
+    let table = language::parse(file, text)?;
+    Ok(known.get_or_init(|| table))
+}
+
 /// The messages that make the whole table.
 pub(crate) fn install(family: Family) -> Result<Vec<Request>, Error> {
-    let (file, text) = template(family);
-    compile::table(file, &language::parse(file, text)?)
+    let (file, _) = template(family);
+    compile::table(file, parsed(family)?)
 }
 
 /// The messages that make the chain that an element leads to: a rendered `policy.nft` or `ports.nft`. It may look up the
 /// table's own sets.
 pub(crate) fn install_policy(text: &str) -> Result<Vec<Request>, Error> {
-    let (file, table) = template(Family::Inet);
     let policy = language::Table {
-        sets: language::parse(file, table)?.sets,
+        sets: parsed(Family::Inet)?.sets.clone(),
         ..language::parse("policy.nft", text)?
     };
     compile::chain("policy.nft", &policy)
@@ -83,8 +97,7 @@ pub(crate) struct Made {
 
 /// The table's chains.
 pub(crate) fn chains(family: Family) -> Result<Vec<Made>, Error> {
-    let (file, text) = template(family);
-    let table = language::parse(file, text)?;
+    let table = parsed(family)?;
     let statements = || table.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.statements);
     let led_to = |name: &str| {
         let leads = |statement: &&Statement| matches!(statement, Statement::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) if to == name);
@@ -99,7 +112,12 @@ pub(crate) fn chains(family: Family) -> Result<Vec<Made>, Error> {
 
 /// The version that the template says it is.
 fn version(family: Family) -> u32 {
-    let (_, text) = template(family);
+    static BRIDGE: LazyLock<u32> = LazyLock::new(|| version_of(template(Family::Bridge).1));
+    static INET: LazyLock<u32> = LazyLock::new(|| version_of(template(Family::Inet).1));
+    if family == Family::Bridge { *BRIDGE } else { *INET }
+}
+
+fn version_of(text: &str) -> u32 {
     let digits = text.split_once(VERSION).and_then(|(_, rest)| rest.get(..8));
     // A test reads both templates' versions.
     digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_default()

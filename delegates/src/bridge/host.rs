@@ -112,15 +112,14 @@ fn create_bridge(node: &mut Undo<'_, '_>, host: &Net, conf: &Conf) -> Result<Lin
     // One that someone deleted comes back with the address that its containers know.
     let mac = node.recorded_mac(name).map_or_else(Mac::random, Ok)?;
     let created = host.link().add(&link::Bridge { name, mac, mtu: conf.mtu() });
-    match created {
-        Ok(()) => {}
+    let bridge = match created {
+        Ok(bridge) => bridge,
         // Another ADD was faster.
         Err(error) if error.errno() == Some(Errno::EEXIST) => {
             return Ok(host.link().require(name)?);
         }
         Err(error) => return Err(error.into()),
-    }
-    let bridge = host.link().require(name)?;
+    };
     let (undone, index) = (name.clone(), bridge.index);
     node.push(format!("bridge {name}"), move |node| delete_unused(node, &undone, index));
     // As for the host's end of the veth; its address is random, and nobody else's.
@@ -142,7 +141,7 @@ fn delete_unused(node: &mut Node, name: &str, index: u32) -> Result<()> {
 
 /// Gives the bridge a gateway's address.
 pub(super) fn ensure_address(host: &Net, bridge: &Link, gateway: IpNet, force: bool) -> Result<()> {
-    let addresses = host.addr().list(bridge.index)?;
+    let addresses = host.addr().list_family(bridge.index, gateway.addr().is_ipv6())?;
     if addresses.iter().any(|address| address.net == gateway) {
         return Ok(());
     }

@@ -51,7 +51,7 @@ impl Attached {
     }
 }
 
-/// Refuses a name that is taken in the container, before anything is made.
+/// Refuses a name that is taken in the container.
 pub(crate) fn refuse_taken(container: &Container, ifname: &str) -> Result<()> {
     match container.net().link().get(ifname)? {
         None => Ok(()),
@@ -88,17 +88,17 @@ pub(crate) fn attach<'c>(
         up: true,
         peer: VethPeer { name: &attachment.ifname, mac, netns: container.netns() },
     };
-    match host.link().add(&veth) {
-        Ok(()) => {}
+    let outside = match host.link().add(&veth) {
+        Ok(outside) => outside,
         Err(error) if error.errno() == Some(Errno::EEXIST) => {
             refuse_taken(&container, &attachment.ifname)?;
             // Only this attachment's veth has this name: one that is there was left behind.
             tracing::info!(interface = host_name, "removing what an earlier attachment left");
             host.link().del(&host_name)?;
-            host.link().add(&veth)?;
+            host.link().add(&veth)?
         }
         Err(error) => return Err(error.into()),
-    }
+    };
     let undone = host_name.clone();
     node.push(format!("interface {host_name}"), move |node| {
         node.host()?.link().del(&undone)?;
@@ -111,7 +111,18 @@ pub(crate) fn attach<'c>(
         // duplicates, it would keep IPv6 from the container for a second or two.
         Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_dad"), "0"),
     ])?;
-    let inside = container.net().link().require(&attachment.ifname)?;
+    let inside = match outside.peer {
+        Some(index) => Link {
+            index,
+            name: attachment.ifname.clone(),
+            kind: outside.kind,
+            mac: Some(mac),
+            mtu: outside.mtu,
+            peer: Some(outside.index),
+            ..Link::default()
+        },
+        None => container.net().link().require(&attachment.ifname)?,
+    };
     Ok(Attached { container, inside, host_name, host_mac })
 }
 

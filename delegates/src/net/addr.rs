@@ -84,18 +84,19 @@ impl Addresses<'_> {
 
     /// The addresses of the device of this index, both families. The kernel walks this device only.
     pub fn list(&self, index: u32) -> Result<Vec<Address>> {
-        let mut addresses = self.list_family(index, AddressFamily::Inet)?;
-        addresses.extend(self.list_family(index, AddressFamily::Inet6)?);
+        let mut addresses = self.list_family(index, false)?;
+        addresses.extend(self.list_family(index, true)?);
         Ok(addresses)
     }
 
     /// The addresses of all devices, of one family.
     pub fn all(&self, v6: bool) -> Result<Vec<Address>> {
-        self.list_family(0, if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet })
+        self.list_family(0, v6)
     }
 
-    /// An index of 0 means all devices.
-    fn list_family(&self, index: u32, family: AddressFamily) -> Result<Vec<Address>> {
+    /// The same of one family. An index of 0 means all devices.
+    pub fn list_family(&self, index: u32, v6: bool) -> Result<Vec<Address>> {
+        let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
         let mut message = AddressMessage::default();
         message.header.family = family;
         message.header.index = index;

@@ -1,6 +1,6 @@
 //! `conntrack -D`: connections that are to be tracked anew.
 
-use std::{net::IpAddr, rc::Rc};
+use std::net::IpAddr;
 
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_ACK, NLM_F_REQUEST, Nla};
 use netlink_packet_netfilter::{
@@ -12,13 +12,8 @@ use netlink_packet_netfilter::{
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nft_templates::{Element, IpFamily, Protocol};
 use nix::errno::Errno;
-use tokio::runtime::Runtime;
 
-use super::{
-    Net, NetError, Refusal, Result,
-    socket::{Opened, Socket},
-    sysctl,
-};
+use super::{Net, NetError, Refusal, Result, socket::Socket, sysctl};
 
 /// The original direction's tuple.
 const CTA_TUPLE_ORIG: u16 = 1;
@@ -89,10 +84,9 @@ struct Original {
 
 impl Conntrack {
     /// A socket in the caller's namespace.
-    pub(crate) fn host(runtime: &Rc<Runtime>) -> Result<Self> {
-        let opened =
-            Opened::new(runtime, NETLINK_NETFILTER, |_| Ok(())).map_err(NetError::Socket)?;
-        Ok(Self { socket: opened.driven_by(runtime) })
+    pub(crate) fn host() -> Result<Self> {
+        let socket = Socket::open(NETLINK_NETFILTER, |_| Ok(())).map_err(NetError::Socket)?;
+        Ok(Self { socket })
     }
 
     /// Deletes the entries. `host` tells which addresses are the node's own, and `spared` which of those that it is asked

@@ -105,9 +105,9 @@ pub enum NetError {
     /// No socket.
     #[error("cannot open a route netlink socket: {0}")]
     Socket(#[source] io::Error),
-    /// No runtime.
-    #[error("cannot set up the event loop: {0}")]
-    Runtime(#[source] io::Error),
+    /// No random number.
+    #[error("no random bytes from the kernel: {0}")]
+    Random(#[source] io::Error),
     /// A device that must be there is not.
     #[error("no interface {name} in {place}; was it deleted by someone else?")]
     NoSuchLink {
@@ -203,7 +203,7 @@ impl From<NetError> for chain::Error {
                 Code::InvalidNetNs
             }
             NetError::Sysctl { key, error, .. } if lacks_ipv6(key, error) => Code::UnsupportedField,
-            NetError::Socket(_) | NetError::Runtime(_) | NetError::Sysctl { .. } => Code::Io,
+            NetError::Socket(_) | NetError::Random(_) | NetError::Sysctl { .. } => Code::Io,
             NetError::Timeout { .. } => Code::TryAgain,
             NetError::Kernel { .. } | NetError::NoSuchLink { .. } | NetError::Duplicate { .. } => {
                 Code::Internal

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, AsRawFd},
 };
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
@@ -51,14 +51,22 @@ pub struct Change {
 }
 
 impl Links<'_> {
-    /// Creates a device in one request.
+    /// Creates a device in one request, and returns it as it came into being: it becomes a port right after that.
     ///
     /// The error's [`NetError::errno`] is EEXIST where a name is taken, the veth's peer's included.
-    pub fn add(&self, link: &impl NewLink) -> Result<()> {
-        self.0
-            .request(RouteNetlinkMessage::NewLink(link.message()), NLM_F_CREATE | NLM_F_EXCL)
+    pub fn add(&self, link: &impl NewLink) -> Result<Link> {
+        let answers = self
+            .0
+            .request(
+                RouteNetlinkMessage::NewLink(link.message()),
+                NLM_F_CREATE | NLM_F_EXCL | NLM_F_ECHO,
+            )
             .map_err(|refusal| refusal.on(link.doing()))?;
-        Ok(())
+        match links(&answers).next() {
+            Some(made) => Ok(made),
+            // Before Linux 6.2 the kernel does not answer with what it made.
+            None => self.require(link.name()),
+        }
     }
 
     /// The device of this name; `None` where there is none.
@@ -109,10 +117,9 @@ impl Links<'_> {
     fn number_of(&self, netns: &Netns) -> Result<Option<i32>> {
         let mut message = NsidMessage::default();
         message.attributes.push(NsidAttribute::Fd(netns.as_fd().as_raw_fd().cast_unsigned()));
-        let answers =
-            self.0.request(RouteNetlinkMessage::GetNsId(message), 0).map_err(|refusal| {
-                refusal.on(format!("look up the number of {}", netns.path().display()))
-            })?;
+        let answers = self.0.get(RouteNetlinkMessage::GetNsId(message)).map_err(|refusal| {
+            refusal.on(format!("look up the number of {}", netns.path().display()))
+        })?;
         let attributes = answers.iter().flat_map(|answer| match answer {
             RouteNetlinkMessage::NewNsId(message) => message.attributes.as_slice(),
             _ => &[],
@@ -224,7 +231,7 @@ impl Links<'_> {
 
     fn one(&self, mut message: LinkMessage) -> Result<Option<Link>, Refusal> {
         message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        match self.0.request(RouteNetlinkMessage::GetLink(message), 0) {
+        match self.0.get(RouteNetlinkMessage::GetLink(message)) {
             Ok(answers) => Ok(links(&answers).next()),
             Err(refusal) if refusal.errno == Errno::ENODEV => Ok(None),
             Err(refusal) => Err(refusal),
@@ -301,5 +308,5 @@ impl fmt::Display for Change {
 }
 
 fn random_u32() -> Result<u32> {
-    getrandom::u32().map_err(|error| NetError::Runtime(std::io::Error::other(error.to_string())))
+    getrandom::u32().map_err(|error| NetError::Random(std::io::Error::other(error.to_string())))
 }

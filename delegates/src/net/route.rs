@@ -265,7 +265,7 @@ impl Routes<'_> {
         message.header.address_family = family(ip);
         message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
         message.attributes.push(RouteAttribute::Destination(ip.into()));
-        match self.0.request(RouteNetlinkMessage::GetRoute(message), 0) {
+        match self.0.get(RouteNetlinkMessage::GetRoute(message)) {
             Ok(answers) => Ok(answers.iter().find_map(|answer| match answer {
                 RouteNetlinkMessage::NewRoute(message) => Route::from_message(message).pop(),
                 _ => None,

@@ -46,7 +46,8 @@ impl Path {
         }
         let host = node.host()?;
         let is_port = |link: &Link| link.master == Some(self.link.index);
-        for interface in result.interfaces.iter().filter(|one| one.sandbox.is_empty()) {
+        let here = result.interfaces.iter().filter(|one| one.sandbox.is_empty());
+        for interface in here.filter(|one| one.name != self.link.name) {
             if let Some(port) = host.link().get(&interface.name)?.filter(is_port) {
                 return Ok(Some(port));
             }

@@ -16,6 +16,9 @@ pub trait NewLink {
     /// The request.
     fn message(&self) -> LinkMessage;
 
+    /// Its name.
+    fn name(&self) -> &str;
+
     /// What a failure failed to do: "create …".
     fn doing(&self) -> String;
 }
@@ -47,6 +50,10 @@ pub struct VethPeer<'a> {
 }
 
 impl NewLink for Veth<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
     fn message(&self) -> LinkMessage {
         let mut peer = named(self.peer.name, self.mtu);
         peer.attributes.push(LinkAttribute::Address(self.peer.mac.0.to_vec()));
@@ -79,6 +86,10 @@ pub struct Bridge<'a> {
 }
 
 impl NewLink for Bridge<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
     fn message(&self) -> LinkMessage {
         let mut message = named(self.name, self.mtu);
         message.attributes.push(LinkAttribute::Address(self.mac.0.to_vec()));
@@ -102,6 +113,10 @@ pub struct Ifb<'a> {
 }
 
 impl NewLink for Ifb<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
     fn message(&self) -> LinkMessage {
         let mut message = named(self.name, self.mtu);
         set_up(&mut message, self.up);
@@ -137,6 +152,10 @@ pub struct VxlanEndpoint {
 }
 
 impl NewLink for VxlanTunnel<'_> {
+    fn name(&self) -> &str {
+        self.name
+    }
+
     fn message(&self) -> LinkMessage {
         let VxlanEndpoint { id, local, port } = self.endpoint;
         let local = match local {
