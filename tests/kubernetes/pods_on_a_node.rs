@@ -173,22 +173,60 @@ fn a_pod_goes_without_its_definitions_and_without_the_daemon_that_attached_it() 
     await_same(&before, &node, &kubernetes.shared());
 }
 
+/// Makes forty pods with three networks at once, and waits for nothing; their names.
+fn create_forty(kubernetes: &Kubernetes<'_>) -> Vec<String> {
+    let names: Vec<_> = (0..40).map(|n| format!("pod-{n}")).collect();
+    for name in &names {
+        kubernetes.create(name, "storage,media");
+    }
+    names
+}
+
+/// All of them run on all three networks, and nobody has another's address.
+#[track_caller]
+fn assert_run(kubernetes: &Kubernetes<'_>, names: &[String]) {
+    let running = names.iter().map(|name| kubernetes.whole.await_running("default", name));
+    let addresses: Vec<_> = running.flat_map(|pod| status(&pod)).map(|[.., ip]| ip).collect();
+    assert_eq!(addresses.len(), 3 * names.len());
+    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), addresses.len(), "{addresses:?}");
+}
+
+fn delete(kubernetes: &Kubernetes<'_>, names: &[String]) {
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    kubernetes.whole.delete_pods("default", &names);
+}
+
 #[test]
 fn forty_pods_at_once_come_and_go() {
     let node = Node::new();
     let kubernetes = Kubernetes::new(&node, Rights::Thin);
     let before = node.snapshot();
-    let names: Vec<_> = (0..40).map(|n| format!("pod-{n}")).collect();
-    for name in &names {
-        kubernetes.create(name, "storage,media");
-    }
-    let running = names.iter().map(|name| kubernetes.whole.await_running("default", name));
-    let addresses: Vec<_> = running.flat_map(|pod| status(&pod)).map(|[.., ip]| ip).collect();
-    // All of them have all three networks, and nobody another's address.
-    assert_eq!(addresses.len(), 3 * names.len());
-    assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), addresses.len(), "{addresses:?}");
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    kubernetes.whole.delete_pods("default", &names);
+    let names = create_forty(&kubernetes);
+    assert_run(&kubernetes, &names);
+    delete(&kubernetes, &names);
+    await_same(&before, &node, &kubernetes.shared());
+}
+
+#[test]
+fn forty_pods_at_once_come_and_go_while_the_daemon_is_killed_and_comes_back() {
+    let node = Node::new();
+    let kubernetes = Kubernetes::new(&node, Rights::Daemon);
+    let kill_at_work = |daemon: NodeDaemon<'_>, verb: &str| {
+        until("the daemon is in the midst of them", PATIENCE, || {
+            (daemon.served(verb, 0) >= 5).then_some(())
+        });
+        drop(daemon);
+    };
+    let daemon = kubernetes.daemon();
+    let before = node.snapshot();
+    let names = create_forty(&kubernetes);
+    kill_at_work(daemon, "ADD");
+    let daemon = kubernetes.daemon();
+    assert_run(&kubernetes, &names);
+    std::thread::scope(|scope| {
+        scope.spawn(|| delete(&kubernetes, &names));
+        kill_at_work(daemon, "DEL");
+    });
     await_same(&before, &node, &kubernetes.shared());
 }
 
