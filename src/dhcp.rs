@@ -12,6 +12,7 @@ mod connection;
 mod door;
 mod farewell;
 mod flags;
+mod interface;
 mod keeper;
 mod lease;
 mod place;

@@ -18,6 +18,7 @@ use self::{held::Held, keeping::Keeping};
 use super::{
     ask::Ask,
     farewell,
+    interface::{self, Seen},
     keeper::{Keeper, Standing, blocking},
     lease::{Lease, joined},
     place,
@@ -117,7 +118,7 @@ impl Attachment {
             state.lost.insert(family, why);
         };
         self.now(lost).await;
-        self.configure(self.result(&lease), CniResult::default()).await;
+        self.configure(family, self.result(&lease), CniResult::default()).await;
     }
 
     /// A lease that was extended: what has changed is changed on the interface.
@@ -136,7 +137,7 @@ impl Attachment {
                 self.name,
                 lease.address()
             );
-            self.configure(old.clone(), new).await;
+            self.configure(lease.family(), old.clone(), new).await;
         }
         self.take(lease).await
     }
@@ -163,10 +164,43 @@ impl Attachment {
         Ok(held)
     }
 
-    async fn configure(&self, old: CniResult, new: CniResult) {
-        let record = self.record().await;
-        if let Err(error) = blocking(move || place::configure(&record, &old, &new)).await {
+    async fn configure(&self, family: Family, old: CniResult, new: CniResult) {
+        let (record, dirs) = (self.record().await, self.keeper.dirs.clone());
+        let work = move || interface::configure(&record, family, &old, &new, &dirs);
+        if let Err(error) = blocking(work).await {
             tracing::warn!("{}: the interface does not follow the lease: {error}", self.name);
+        }
+    }
+
+    /// Whether it is known which of a lease's routes its interface is to have.
+    async fn is_seen(&self, family: Family) -> bool {
+        self.record().await.leases.without(family).is_some()
+    }
+
+    /// Sees that the interface has what a lease gives it.
+    async fn see_to_interface(&self, lease: &Lease) {
+        let (record, dirs) = (self.record().await, self.keeper.dirs.clone());
+        let (name, family, result) = (&self.name, lease.family(), self.result(lease));
+        let ifname = record.key.ifname.clone();
+        let seen = blocking(move || interface::see_to(&record, family, &result, &dirs)).await;
+        match seen {
+            Ok(Seen::Nothing) => {}
+            Ok(Seen::Without(without)) => {
+                if !without.is_empty() {
+                    let all: Vec<_> = without.iter().map(ToString::to_string).collect();
+                    tracing::info!(
+                        "{name}: {ifname} has no route to {}: it stays without",
+                        all.join(", ")
+                    );
+                }
+                self.now(|state| state.record.leases.set_without(family, without)).await;
+            }
+            Ok(Seen::PutBack(lost)) => {
+                tracing::warn!("{name}: {ifname} had lost {}, and has it again", lost.join(", "));
+            }
+            Err(error) => {
+                tracing::warn!("{name}: what {ifname} has of the lease is not seen to: {error}");
+            }
         }
     }
 

@@ -50,6 +50,7 @@ pub enum Standing {
 pub struct Keeper {
     pub manner: Manner,
     pub records: Records,
+    pub dirs: Dirs,
     /// This boot.
     pub boot: String,
     entries: Mutex<Entries>,
@@ -79,13 +80,14 @@ struct Entry {
 impl Keeper {
     /// Keeps what is on record for a socket, from now on. To be called within a runtime.
     pub async fn start(socket: PathBuf, dirs: Dirs, manner: Manner) -> Result<Arc<Self>> {
-        let (boot, records, known) = blocking(move || {
+        let (dirs, boot, records, known) = blocking(move || {
             let records = Records::of(&socket, &dirs);
             let known = records.all()?;
-            Ok::<_, Error>((dirs.boot()?, records, known))
+            let boot = dirs.boot()?;
+            Ok::<_, Error>((dirs, boot, records, known))
         })
         .await?;
-        let keeper = Arc::new(Self { manner, records, boot, entries: Mutex::default() });
+        let keeper = Arc::new(Self { manner, records, dirs, boot, entries: Mutex::default() });
         if !known.is_empty() {
             tracing::info!(leases = known.len(), "leases are taken up again");
         }

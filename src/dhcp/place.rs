@@ -3,11 +3,10 @@
 
 use std::{path::Path, rc::Rc};
 
-use chain::{CniResult, Error, NetnsId, Result};
+use chain::{Error, NetnsId, Result};
 use delegates::{
     Container, Node,
     dhcp::Family,
-    ipam::dhcp::interface,
     net::{
         Sysctl,
         link::{Change, Link},
@@ -95,15 +94,8 @@ fn interface_of(node: &Node, record: &Record) -> Result<Option<(Rc<Container>, L
     Ok(link.map(|link| (container, link)))
 }
 
-/// Gives the interface what `new` says in place of what `old` said.
-pub fn configure(record: &Record, old: &CniResult, new: &CniResult) -> Result<()> {
-    let node = Node::new();
-    let container = enter(&node, record)?;
-    interface::change(container.net(), &record.key.ifname, old, new)
-}
-
 /// The container, if it is still the one that the record is about.
-fn enter(node: &Node, record: &Record) -> Result<Rc<Container>> {
+pub fn enter(node: &Node, record: &Record) -> Result<Rc<Container>> {
     let container = node.container(&record.netns)?;
     let id = container.netns().identity()?;
     if (id.dev, id.ino) != (record.netns_id.dev, record.netns_id.ino) {

@@ -10,6 +10,7 @@ use chain::{
     files::{self, Found, at, short},
 };
 use delegates::dhcp::{self, Family, v6};
+use ipnet::IpNet;
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -56,10 +57,16 @@ pub struct Leases {
     lease: Option<dhcp::Lease>,
     #[serde(default)]
     since: u64,
+    /// The destinations of its routes that the interface was without when it was first looked at: others have taken them away. `None`
+    /// where nobody has looked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    without: Option<Vec<IpNet>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lease_v6: Option<v6::Lease>,
     #[serde(default)]
     since_v6: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    without_v6: Option<Vec<IpNet>>,
 }
 
 impl Leases {
@@ -78,6 +85,22 @@ impl Leases {
         match lease {
             Lease::V4(lease) => (self.lease, self.since) = (Some(lease), since),
             Lease::V6(lease) => (self.lease_v6, self.since_v6) = (Some(lease), since),
+        }
+    }
+
+    /// Which of a family's routes others have taken from the interface, as far as it was looked at.
+    pub fn without(&self, family: Family) -> Option<&[IpNet]> {
+        match family {
+            Family::V4 => self.without.as_deref(),
+            Family::V6 => self.without_v6.as_deref(),
+        }
+    }
+
+    /// It was looked at.
+    pub fn set_without(&mut self, family: Family, without: Vec<IpNet>) {
+        match family {
+            Family::V4 => self.without = Some(without),
+            Family::V6 => self.without_v6 = Some(without),
         }
     }
 

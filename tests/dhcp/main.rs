@@ -13,6 +13,7 @@ mod reference;
 mod restarts;
 mod served;
 mod v6;
+mod whole;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chain::CniResult;
 use delegates::dhcp::Family;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Attachment, Ended, State,
@@ -16,8 +16,10 @@ use super::{
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// How long a server is given to answer who has lost a lease: then there is a pause, in which no socket is open.
 const AGAIN: Duration = Duration::from_secs(30);
-/// The longest sleep: timers stand still while the machine sleeps, and leases do not.
+/// The longest sleep: timers stand still while the machine sleeps, and leases do not. After it the interface is looked at.
 const LONGEST: Duration = Duration::from_secs(300);
+/// When the interface is first looked at: by then the chain's other plugins are done with it.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
 
 /// How the keeping of a lease begins.
 #[derive(Clone, Copy, Debug)]
@@ -97,31 +99,41 @@ impl Keeping<'_> {
             return Err(Ended);
         }
         self.or_end(sleep(after)).await?;
-        match self.confirm(&held.lease).await? {
+        let confirmed = self.confirm(&held.lease).await?;
+        let held = match confirmed {
             Ok(lease) => {
                 tracing::info!("{name}: {} is confirmed", lease.address());
-                Ok(Some(self.attachment.renewed(lease).await))
+                self.attachment.renewed(lease).await
             }
             Err(Fault::Refused(why)) => {
                 self.attachment.lose(self.family, &why).await;
-                Ok(None)
+                return Ok(None);
             }
             Err(Fault::Other(why)) => {
                 let address = held.lease.address();
                 tracing::info!("{name}: {address} is not confirmed yet: {why}");
-                Ok(Some(held))
+                held
             }
-        }
+        };
+        self.attachment.see_to_interface(&held.lease).await;
+        Ok(Some(held))
     }
 
     /// Has the lease extended, again and again; returns why it is lost in the end.
     async fn extend(self, mut held: Held) -> Result<String, Ended> {
         let Attachment { keeper, name, .. } = self.attachment;
+        let begun = Instant::now();
         let mut failed = false;
         loop {
+            let is_seen = self.attachment.is_seen(self.family).await;
+            let may_look = || is_seen || begun.elapsed() >= FIRST_LOOK;
             let (to, left) = match held.next() {
                 Next::Wait(time) => {
-                    self.or_end(sleep(time.min(LONGEST))).await?;
+                    let pause = if may_look() { LONGEST } else { FIRST_LOOK };
+                    self.or_end(sleep(time.min(pause))).await?;
+                    if time > pause {
+                        self.attachment.see_to_interface(&held.lease).await;
+                    }
                     continue;
                 }
                 Next::Ask(to, left) => (to, left),
@@ -132,6 +144,9 @@ impl Keeping<'_> {
                 Ok(lease) => {
                     held = self.attachment.renewed(lease).await;
                     failed = false;
+                    if may_look() {
+                        self.attachment.see_to_interface(&held.lease).await;
+                    }
                 }
                 Err(Fault::Refused(why)) => return Ok(why),
                 Err(Fault::Other(why)) => {

@@ -28,7 +28,8 @@ impl PutAway {
         self.families == (false, false)
     }
 
-    fn has(&self, v6: bool) -> bool {
+    /// Whether those of a family are among them.
+    pub fn has(&self, v6: bool) -> bool {
         if v6 { self.families.1 } else { self.families.0 }
     }
 

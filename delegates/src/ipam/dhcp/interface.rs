@@ -2,7 +2,10 @@
 
 use std::slice::from_ref;
 
-use chain::{CniResult, Error, Result, result::IpConfig};
+use chain::{
+    CniResult, Error, Result,
+    result::{IpConfig, Route as ResultRoute},
+};
 use nix::errno::Errno;
 
 use crate::{
@@ -29,16 +32,60 @@ pub fn change(net: &Net, ifname: &str, old: &CniResult, new: &CniResult) -> Resu
         note(net.addr().del(index, ip.address).map(drop));
     }
     for ip in new.ips.iter().filter(|ip| lacks(old, ip)) {
-        note(match net.addr().add(index, &NewAddress::new(ip.address)) {
-            Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(()),
-            done => done,
-        });
+        note(add(net, index, ip));
     }
     // The kernel removes what an address that goes was needed for, so what stays is set as well.
     for route in has.iter().filter(|route| moved || !had.contains(route)) {
         note(net.route().add(route).map(drop));
     }
     Error::join(errors.into_iter().map(Error::from).collect()).map_or(Ok(()), Err)
+}
+
+/// What of a lease the interface has not: addresses, and routes by their destination, gateway and metric.
+pub fn lacking(net: &Net, ifname: &str, lease: &CniResult) -> Result<CniResult> {
+    let index = net.link().require(ifname)?.index;
+    let ips: Vec<_> = lease.ips.iter().collect();
+    let addresses = net.addr().list(index)?;
+    let mut routes = Vec::new();
+    for v6 in [false, true] {
+        let of = |route: &&ResultRoute| route.dst.addr().is_ipv6() == v6;
+        if lease.routes.iter().any(|route| of(&route)) {
+            let found = net.route().list(v6, index, None)?;
+            let has = |wanted: Route| {
+                found.iter().any(|found| {
+                    (wanted.dst.trunc(), wanted.via) == (found.dst, found.via)
+                        && wanted.priority.is_none_or(|priority| found.priority == Some(priority))
+                })
+            };
+            let wanted = lease.routes.iter().filter(of);
+            routes.extend(wanted.filter(|one| !has(wanted_route(one, index, &ips))).cloned());
+        }
+    }
+    let has = |ip: &&IpConfig| addresses.iter().any(|found| found.net == ip.address);
+    let ips = lease.ips.iter().filter(|ip| !has(ip)).cloned().collect();
+    Ok(CniResult { ips, routes, ..CniResult::default() })
+}
+
+/// Gives the interface back what it [lacks](lacking) of a lease. Goes on over errors, as [`change`] does.
+pub fn put_back(net: &Net, ifname: &str, lease: &CniResult, lacks: &CniResult) -> Result<()> {
+    let index = net.link().require(ifname)?.index;
+    let mut errors = Vec::new();
+    for ip in &lacks.ips {
+        errors.extend(add(net, index, ip).err());
+    }
+    // The gateways are those of the whole lease.
+    let lost = CniResult { ips: lease.ips.clone(), ..lacks.clone() };
+    for route in routes(&lost, index) {
+        errors.extend(net.route().add(&route).err());
+    }
+    Error::join(errors.into_iter().map(Error::from).collect()).map_or(Ok(()), Err)
+}
+
+fn add(net: &Net, index: u32, ip: &IpConfig) -> std::result::Result<(), NetError> {
+    match net.addr().add(index, &NewAddress::new(ip.address)) {
+        Err(error) if error.errno() == Some(Errno::EEXIST) => Ok(()),
+        done => done,
+    }
 }
 
 /// The routes of a result, those on the link first: others lead by gateways that these lead to.
