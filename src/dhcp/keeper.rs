@@ -193,6 +193,13 @@ impl Keeper {
         Found::Waits(waiting, standing)
     }
 
+    /// Whether leases can be kept; the error says why not.
+    pub async fn status(&self) -> Result<(), String> {
+        let records = self.records.clone();
+        let written = blocking(move || records.try_writing()).await;
+        written.map_err(|error| format!("leases cannot be recorded: {error}"))
+    }
+
     /// Ends the keeping of an attachment's lease, which is given back; one that has none is no error.
     pub async fn release(&self, key: &Key) {
         let standing = {

@@ -1,6 +1,7 @@
 //! Leases on record: a daemon that starts takes them up again, whatever ended the one before.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,6 +20,8 @@ use super::{call::Key, lease::Lease};
 
 /// The form that is written here. Another one is passed over, and stays.
 const FORMAT: u32 = 1;
+/// Few records are larger than that, in bytes.
+const LARGE: usize = 4096;
 
 /// An attachment whose lease is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -164,6 +167,15 @@ impl Records {
         let text = serde_json::to_vec(record)
             .map_err(|error| chain::Error::internal(format!("the lease's record: {error}")))?;
         files::write(&self.path(&record.key), &text).map(drop)
+    }
+
+    /// Sees whether a record could be written: the folder may be read-only, or the disk full.
+    pub fn try_writing(&self) -> Result<()> {
+        files::create_dirs(&self.dir)?;
+        let probe = self.dir.join(".probe");
+        let written = fs::write(&probe, [0; LARGE]).map_err(|error| at(&probe, &error));
+        // What did not fit is in the way, too.
+        written.and(files::remove_file(&probe))
     }
 
     /// Removes a record; it need not be there.

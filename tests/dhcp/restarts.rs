@@ -147,3 +147,26 @@ fn a_lease_that_cannot_be_recorded_is_given_back_and_add_fails() {
     lan.catena().add(&list(), &pod);
     assert_eq!(records().len(), 1);
 }
+
+#[test]
+fn status_says_that_leases_cannot_be_recorded() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    lan.catena().status(&list()).success();
+    let refused = |why: &str| {
+        let output = testnode::PluginOutput::from(lan.catena().status(&list()));
+        assert_eq!(output.error_code(), 50, "{output}");
+        let text = output.error_text();
+        assert!(text.contains("leases cannot be recorded") && text.contains(why), "{text}");
+    };
+    node.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", RECORDS]);
+    lan.catena().status(&list()).success();
+    let full = format!("{RECORDS}/full");
+    fs::write(&full, [0; 1 << 20]).unwrap_err();
+    refused("No space left on device");
+    fs::remove_file(&full).unwrap();
+    lan.catena().status(&list()).success();
+    node.run(["mount", "-o", "remount,ro", RECORDS]);
+    refused("Read-only file system");
+}

@@ -241,8 +241,13 @@ impl Plugin<Node> for Dhcp {
         families(call.conf)?;
         see_to_options(call.conf, &CniArgs::default())?;
         let socket = socket(call.conf, node.dirs())?;
-        match Client::connect(&socket) {
+        let nothing = Value::Struct(Vec::new());
+        let asked = Client::connect(&socket)
+            .and_then(|client| client.call(rpc::STATUS, &rpc::NOTHING, &nothing));
+        match asked {
             Ok(_) => Ok(()),
+            // One that answers at all is all that can be known then.
+            Err(failure) if failure.is_unknown() => Ok(()),
             Err(failure) => Err(Error { code: Code::NotAvailable, ..failed(&failure, &socket) }),
         }
     }

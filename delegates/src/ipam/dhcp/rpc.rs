@@ -42,6 +42,10 @@ const LOOK: Duration = Duration::from_secs(30);
 pub const ALLOCATE: &str = "DHCP.Allocate";
 /// The method of DEL: the lease is given back.
 pub const RELEASE: &str = "DHCP.Release";
+/// The method of STATUS: whether leases can be kept. The reference's daemon does not have it.
+pub const STATUS: &str = "DHCP.Status";
+/// What a daemon says of a method that it does not have begins with this.
+const UNKNOWN: &str = "rpc: can't find ";
 
 /// `rpc.Request`
 const REQUEST: Type =
@@ -132,6 +136,18 @@ impl Client {
             return Err(Failure::Said(said.to_owned()));
         }
         Ok(answers.decode()?)
+    }
+}
+
+impl Failure {
+    /// Whether the daemon does not know what is asked of it: it is the reference's, or an older one.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Said(why) if why.starts_with(UNKNOWN))
+    }
+
+    /// What [`is_unknown`](Self::is_unknown) tells the other side.
+    pub fn unknown(method: &str) -> String {
+        format!("{UNKNOWN}method {method}")
     }
 }
 
