@@ -1,6 +1,7 @@
 //! By which network a pod's default route goes.
 
 use serde_json::{Value, json};
+use testnode::conf::{bridge, host_local};
 use testnode::{Catena, Node, Shared, Snapshot, assert_same, until};
 
 use crate::{
@@ -29,6 +30,53 @@ fn default_route_moves_the_default_route() {
     assert!(status[0].get("gateway").is_none(), "{status:#}");
     runtime.check(&pod.attachment).unwrap();
     runtime.del(&pod.attachment).unwrap();
+}
+
+/// Both families move, or one of them alone.
+#[test]
+fn each_family_has_the_default_route_that_is_asked_for() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let both = ["10.8.0.0/24", "fd00:8::/64"];
+    let mut dual = json!({ "cniVersion": "1.0.0", "type": "bridge", "bridge": "du0" });
+    dual["ipam"] = host_local(&both);
+    dual["ipam"]["routes"] = json!([]);
+    dual["isGateway"] = json!(true);
+    cluster.define("default", "dual", &dual);
+    let plugins = [bridge("cni0", &["10.1.0.0/24", "fd00:1::/64"])];
+    let runtime = cluster.runtime("catena", &json!({ "plugins": plugins }));
+    let own = ["10.1.0.1", "fd00:1::1"];
+    let moved = ["10.8.0.1", "fd00:8::1"];
+    for (name, asked, expected) in [
+        ("both", json!(moved), moved),
+        ("v4", json!([moved[0]]), [moved[0], own[1]]),
+        ("v6", json!([moved[1]]), [own[0], moved[1]]),
+    ] {
+        let pod = cluster.pod(name, &json!([{ "name": "dual", "default-route": asked }]));
+        let inside = Snapshot::of(&pod.container);
+        let result = runtime.add(&pod.attachment).unwrap();
+        for (family, gateway) in ["-4", "-6"].into_iter().zip(expected) {
+            let routes = pod.container.run(["ip", family, "route", "show", "default"]);
+            let dev = if moved.contains(&gateway) { "net1" } else { "eth0" };
+            assert_eq!(routes.lines().count(), 1, "{name}: {routes}");
+            assert!(routes.contains(&format!("via {gateway} dev {dev}")), "{name}: {routes}");
+        }
+        let left = expected.iter().filter(|gateway| own.contains(gateway)).count();
+        let routes = result["routes"].as_array().map_or(0, Vec::len);
+        assert_eq!(routes, left, "{name}: the cluster network's own are what is left: {result:#}");
+        let status = cluster.status("default", name).unwrap();
+        let gateways = |entry: usize| -> Vec<Value> {
+            status[entry]["gateway"].as_array().cloned().unwrap_or_default()
+        };
+        let of = |list: [&str; 2]| -> Vec<Value> {
+            list.into_iter().filter(|one| expected.contains(one)).map(Value::from).collect()
+        };
+        assert_eq!((gateways(0), gateways(1)), (of(own), of(moved)), "{name}: {status:#}");
+        runtime.check(&pod.attachment).unwrap();
+        runtime.del(&pod.attachment).unwrap();
+        assert_same(&inside, &Snapshot::of(&pod.container), &Shared::none());
+        pod.container.delete();
+    }
 }
 
 /// A network that lost its default route has it again, by somebody's hand.

@@ -5,9 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use testnode::conf::{bridge, conflist};
+use testnode::conf::{bandwidth, bridge, conflist, port_and_rates, portmap};
 use testnode::kubernetes::{Fault, Proxy};
-use testnode::{Call, Node, NodeDaemon, Plugins, Runtime, Scripts, Snapshot, assert_same, links};
+use testnode::{
+    Call, HttpServer, Node, NodeDaemon, Plugins, Runtime, Scripts, Snapshot, assert_same, http_get,
+    links,
+};
 
 use crate::CATENA;
 use crate::cluster::{Cluster, NETWORKS, network};
@@ -158,6 +161,34 @@ fn addresses_and_hardware_address_that_are_asked_for_are_the_pods() {
 }
 
 #[test]
+fn ports_and_rates_that_are_asked_for_are_that_networks() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let chain = [bridge("wb0", &["10.7.0.0/24"]), portmap(), bandwidth()];
+    cluster.define("default", "web", &conflist("web", &chain));
+    let runtime = cluster.usual();
+    let mut element = port_and_rates(8080);
+    element["name"] = json!("web");
+    let before = node.snapshot();
+    let pod = cluster.pod("web", &json!([{ "name": "storage" }, element]));
+    runtime.add(&pod.attachment).unwrap();
+    let server = HttpServer::start(&pod.container, 80, "page");
+    assert_eq!(http_get(&node, "http://127.0.0.1:8080/").unwrap().text, "page");
+    let rules = node.run(["nft", "list", "table", "inet", "catena"]);
+    assert!(rules.contains("10.7.0.2") && !rules.contains("10.1.0.2 . 80"), "{rules}");
+    // One direction on the host's end of net2, the other behind it.
+    let shaped = node.run(["tc", "qdisc", "show"]);
+    assert_eq!(shaped.matches("tbf").count(), 2, "{shaped}");
+    let ports = node.run(["ip", "-br", "link", "show", "master", "wb0"]);
+    let port = ports.split(['@', ' ']).next().unwrap();
+    assert!(shaped.lines().any(|line| line.contains("tbf") && line.contains(port)), "{shaped}");
+    runtime.check(&pod.attachment).unwrap();
+    drop(server);
+    runtime.del(&pod.attachment).unwrap();
+    assert_same(&before, &node.snapshot(), &cluster.shared().catena("web").device("wb0"));
+}
+
+#[test]
 fn what_no_plugin_can_do_fails_the_pod() {
     let node = Node::new();
     let cluster = Cluster::new(&node);
@@ -246,8 +277,7 @@ fn an_interface_that_is_there_is_not_taken() {
 fn a_file_of_the_thin_plugins_generator_works_unchanged() {
     let node = Node::new();
     let cluster = Cluster::new(&node);
-    let master =
-        conflist("kindnet", &[bridge("cni0", &["10.1.0.0/24"]), testnode::conf::portmap()]);
+    let master = conflist("kindnet", &[bridge("cni0", &["10.1.0.0/24"]), portmap()]);
     let log = node.fresh_path("multus.log");
     // As Multus's entrypoint writes it; cniConf is read by nobody.
     let keys = json!({
