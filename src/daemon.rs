@@ -132,7 +132,12 @@ pub fn run(args: &Args) -> Result<()> {
     // It ends last: calls at work may need it.
     let _dhcp = match args.no_dhcp {
         true => None,
-        false => Some(dhcp::Service::start(dhcp_socket, dirs.clone())?),
+        false => Some(dhcp::Service::start(dhcp::Serving {
+            socket: dhcp_socket,
+            dirs: dirs.clone(),
+            manner: dhcp::Manner::default(),
+            host_prefix: PathBuf::new(),
+        })?),
     };
     let runtime = Builder::new_current_thread()
         .enable_all()

@@ -27,7 +27,7 @@ use std::{
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{self, ExitCode},
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -37,13 +37,16 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 
-pub use self::service::Service;
 use self::{
     door::{Door, Opened},
     flags::Flags,
-    keeper::{Keeper, Manner},
+};
+pub use self::{
+    keeper::Manner,
+    service::{Service, Serving},
 };
 use crate::{daemon, logging, wiring};
 
@@ -88,24 +91,37 @@ fn run_until_told(flags: &Flags) -> Result<()> {
     let timing =
         Timing { answer: flags.timeout, pause: flags.resend_max, all: flags.resend_timeout };
     let manner = Manner { timing, broadcast: flags.broadcast };
-    let runtime = runtime()?;
-    let served = runtime.block_on(async {
-        let told = |kind| signal(kind).map_err(|error| Error::io(format!("signals: {error}")));
-        let (mut term, mut int) = (told(SignalKind::terminate())?, told(SignalKind::interrupt())?);
-        let keeper = Keeper::start(door.path.clone(), dirs, manner).await?;
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %door.path.display(), "serving DHCP");
-        tokio::select! {
-            served = server::serve(&door, keeper, flags.host_prefix.clone().into()) => served,
-            _ = term.recv() => Ok(()),
-            _ = int.recv() => Ok(()),
-        }
-    });
-    // Before the next daemon can have the socket, and writes its own.
+    let stopped = told_to_end()?;
+    let socket = door.path.clone();
+    let host_prefix = flags.host_prefix.clone().into();
+    let served = Serving { socket, dirs, manner, host_prefix }.until(stopped, Some(door));
     if let Some(path) = &flags.pid_file {
-        let _ = fs::remove_file(path);
+        remove_pid(path);
     }
-    end(runtime, door);
     served
+}
+
+/// Comes when the process is told to end (SIGTERM, SIGINT). It is waited for on a thread of its own, whatever the others do.
+fn told_to_end() -> Result<oneshot::Receiver<()>> {
+    let failed = |error| Error::io(format!("signals: {error}"));
+    let runtime = Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    let (mut term, mut int) = {
+        let _within = runtime.enter();
+        let told = |kind| signal(kind).map_err(failed);
+        (told(SignalKind::terminate())?, told(SignalKind::interrupt())?)
+    };
+    let (stop, stopped) = oneshot::channel();
+    let wait = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        });
+        drop(stop);
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(failed)?;
+    Ok(stopped)
 }
 
 /// The socket. One that systemd hands over is waited for: who keeps the leases of its path finds out in time that plugins come
@@ -141,6 +157,13 @@ fn open(flags: &Flags, dirs: &Dirs) -> Result<Door> {
 fn write_pid(path: &Path) -> Result<()> {
     fs::write(path, format!("{}\n", process::id()))
         .map_err(|error| Error::io(format!("-pidfile {}: {error}", path.display())))
+}
+
+/// Removes the file, unless the next daemon has written its own by now.
+fn remove_pid(path: &Path) {
+    if fs::read_to_string(path).is_ok_and(|text| text.trim() == process::id().to_string()) {
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// A path as this process sees it. Go's daemon puts the two together as they stand.

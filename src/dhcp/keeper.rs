@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(3);
 const CONFIRMED_PER_SECOND: u32 = 25;
 
 /// How servers are spoken to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Manner {
     pub timing: Timing,
     /// Servers are asked to broadcast their answers.

@@ -1,4 +1,4 @@
-//! The DHCP daemon as a part of another one.
+//! Serving at a socket for as long as it is this daemon's to serve; and the DHCP daemon as a part of another one.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +7,6 @@ use std::{
 };
 
 use chain::{Dirs, Error, Result};
-use delegates::dhcp::Timing;
 use tokio::{sync::oneshot, time::sleep};
 
 use super::{
@@ -22,6 +21,16 @@ const LOOK: Duration = Duration::from_secs(10);
 /// How often it is looked whether plugins still find the own one.
 const OWN: Duration = Duration::from_secs(3);
 
+/// What a DHCP daemon serves, and how.
+pub struct Serving {
+    /// Where it listens.
+    pub socket: PathBuf,
+    pub dirs: Dirs,
+    pub manner: Manner,
+    /// What goes before the paths of namespaces that plugins name.
+    pub host_prefix: PathBuf,
+}
+
 /// The DHCP daemon on a thread of its own, which ends when this is dropped. The leases stay.
 pub struct Service {
     stop: Option<oneshot::Sender<()>>,
@@ -29,21 +38,12 @@ pub struct Service {
 }
 
 impl Service {
-    /// Serves at a socket as soon as no other daemon does.
-    pub fn start(socket: PathBuf, dirs: Dirs) -> Result<Self> {
-        let mut first = Some(runtime()?);
-        let (stop, mut stopped) = oneshot::channel();
+    /// Serves as soon as no other daemon does.
+    pub fn start(serving: Serving) -> Result<Self> {
+        let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name("dhcp".to_owned()).spawn(move || {
-            loop {
-                let runtime = match first.take().map_or_else(runtime, Ok) {
-                    Ok(runtime) => runtime,
-                    Err(error) => return tracing::error!("no leases are kept: {error}"),
-                };
-                match runtime.block_on(round(&socket, &dirs, &mut stopped)) {
-                    Round::Lost(door) => end(runtime, door),
-                    Round::Over(Some(door)) => return end(runtime, door),
-                    Round::Over(None) => return runtime.shutdown_background(),
-                }
+            if let Err(error) = serving.until(stopped, None) {
+                tracing::error!("no leases are kept: {error}");
             }
         });
         let thread = thread.map_err(|error| Error::io(format!("a thread for DHCP: {error}")))?;
@@ -64,26 +64,58 @@ impl Drop for Service {
 enum Round {
     /// Plugins do not find the socket any more. The leases are left to whoever has the path now, and may be this one again.
     Lost(Door),
-    /// It is to end.
-    Over(Option<Door>),
+    /// It is to end, or cannot go on.
+    Over(Option<Door>, Result<()>),
 }
 
-/// Keeps leases as soon as nobody else does, and as long as plugins find the socket.
-async fn round(socket: &Path, dirs: &Dirs, stopped: &mut oneshot::Receiver<()>) -> Round {
-    let door = tokio::select! {
-        door = free(socket, dirs) => door,
-        _ = &mut *stopped => return Round::Over(None),
-    };
-    tokio::select! {
-        () = serve(&door, dirs.clone()) => Round::Over(Some(door)),
-        () = lost(&door) => {
-            tracing::warn!(
-                "{} was removed, or replaced by another's: the leases are left to whoever listens there, else it is made anew",
-                socket.display()
-            );
-            Round::Lost(door)
+impl Serving {
+    /// Serves until it is told to stop: at a door that is open already, else as soon as no other daemon serves. Blocks.
+    ///
+    /// Errors: leases cannot be kept.
+    pub fn until(&self, mut stopped: oneshot::Receiver<()>, mut door: Option<Door>) -> Result<()> {
+        loop {
+            let runtime = runtime()?;
+            match runtime.block_on(self.round(door.take(), &mut stopped)) {
+                Round::Lost(door) => end(runtime, door),
+                Round::Over(Some(door), done) => {
+                    end(runtime, door);
+                    return done;
+                }
+                Round::Over(None, done) => {
+                    runtime.shutdown_background();
+                    return done;
+                }
+            }
         }
-        _ = stopped => Round::Over(Some(door)),
+    }
+
+    /// Keeps leases as soon as nobody else does, and as long as plugins find the socket.
+    async fn round(&self, door: Option<Door>, stopped: &mut oneshot::Receiver<()>) -> Round {
+        let door = match door {
+            Some(door) => door,
+            None => tokio::select! {
+                door = free(&self.socket, &self.dirs) => door,
+                _ = &mut *stopped => return Round::Over(None, Ok(())),
+            },
+        };
+        tokio::select! {
+            served = self.serve(&door) => Round::Over(Some(door), served),
+            () = lost(&door) => {
+                tracing::warn!(
+                    "{} was removed, or replaced by another's: the leases are left to whoever listens there, else it is made anew",
+                    door.path.display()
+                );
+                Round::Lost(door)
+            }
+            _ = stopped => Round::Over(Some(door), Ok(())),
+        }
+    }
+
+    /// Returns only where that is not to be done.
+    async fn serve(&self, door: &Door) -> Result<()> {
+        let keeper = Keeper::start(door.path.clone(), self.dirs.clone(), self.manner).await?;
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), socket = %door.path.display(), "serving DHCP");
+        server::serve(door, keeper, self.host_prefix.clone()).await
     }
 }
 
@@ -111,18 +143,5 @@ async fn free(socket: &Path, dirs: &Dirs) -> Door {
             said = why;
         }
         sleep(LOOK).await;
-    }
-}
-
-/// Returns only where that is not to be done.
-async fn serve(door: &Door, dirs: Dirs) {
-    let manner = Manner { timing: Timing::default(), broadcast: false };
-    let served = async {
-        let keeper = Keeper::start(door.path.clone(), dirs, manner).await?;
-        tracing::info!(socket = %door.path.display(), "serving DHCP");
-        server::serve(door, keeper, PathBuf::new()).await
-    };
-    if let Err(error) = served.await {
-        tracing::error!("no leases are kept: {error}");
     }
 }

@@ -183,3 +183,28 @@ fn a_daemon_that_sees_the_hosts_files_elsewhere_has_a_prefix_for_them() {
     node.run(["mount", "--rbind", "/run/netns", host.join("run/netns").to_str().unwrap()]);
     lan.catena().add(&list, &pod);
 }
+
+#[test]
+fn a_socket_that_somebody_removes_is_made_anew_and_the_leases_stay() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let mut daemon = Daemon::catenas(&node, &["-pidfile=/run/dhcp.pid"]);
+    let pod = node.container("pod");
+    let address = address(&lan.catena().add(&list(), &pod));
+    fs::remove_file(SOCKET).unwrap();
+    until("the daemon listens anew", PATIENCE, || UnixStream::connect(SOCKET).ok());
+    daemon.await_log("/run/cni/dhcp.sock was removed");
+    lan.catena().check(&list(), &pod);
+    // Whoever listens in its place is let alone, until that is over.
+    fs::remove_file(SOCKET).unwrap();
+    let listener = UnixListener::bind(SOCKET).unwrap();
+    daemon.await_log("another DHCP daemon answers on /run/cni/dhcp.sock");
+    assert_eq!(lan.server.released(&address), 0);
+    drop(listener);
+    until("the daemon listens anew", PATIENCE, || UnixStream::connect(SOCKET).ok());
+    lan.catena().del(&list(), &pod);
+    lan.await_released(&address);
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait(PATIENCE), 0, "{}", daemon.log());
+    assert!(!Path::new(SOCKET).exists() && !Path::new("/run/dhcp.pid").exists());
+}
