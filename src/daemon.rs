@@ -90,6 +90,9 @@ pub struct Args {
     /// [default: /run/cni/dhcp.sock, with another --run-dir dhcp.sock there].
     #[arg(long, value_name = "PATH", conflicts_with = "no_dhcp")]
     pub dhcp_socket: Option<PathBuf>,
+    /// Ask DHCP servers to broadcast their answers: for networks where a unicast does not reach who has no address yet.
+    #[arg(long, conflicts_with = "no_dhcp")]
+    pub dhcp_broadcast: bool,
     /// Keep no leases of DHCP servers.
     #[arg(long)]
     pub no_dhcp: bool,
@@ -135,7 +138,7 @@ pub fn run(args: &Args) -> Result<()> {
         false => Some(dhcp::Service::start(dhcp::Serving {
             socket: dhcp_socket,
             dirs: dirs.clone(),
-            manner: dhcp::Manner::default(),
+            manner: dhcp::Manner { broadcast: args.dhcp_broadcast, ..dhcp::Manner::default() },
             host_prefix: PathBuf::new(),
         })?),
     };

@@ -1,6 +1,7 @@
 //! `catena daemon` is the DHCP daemon, too.
 
 use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -169,4 +170,32 @@ fn a_daemon_that_hangs_is_not_waited_for() {
     }
     daemon.signal(Signal::SIGCONT);
     lan.catena().check(&list(), &pod);
+}
+
+#[test]
+fn servers_are_asked_to_broadcast_where_the_flag_says_so() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let neighbour = node.container("neighbour");
+    node.ip(
+        "link add veth1 type veth peer name eth0 netns neighbour\nlink set veth1 master cni1 up\n",
+    );
+    neighbour.ip("addr add 10.7.0.9/24 dev eth0\nlink set eth0 up\n");
+    // Others hear what is broadcast.
+    let hears = neighbour.enter(|| UdpSocket::bind("0.0.0.0:68").unwrap());
+    hears.set_nonblocking(true).unwrap();
+    let add = |name: &str, flags: &[&str]| {
+        let _daemon = NodeDaemon::start(&node, CATENA, flags);
+        await_socket(SOCKET);
+        address(&lan.catena().add(&list(), &node.container(name)))
+    };
+    add("one", &[]);
+    let mut message = [0; 1500];
+    let nothing = hears.recv(&mut message).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    let leased: Ipv4Addr = add("two", &["--dhcp-broadcast"]).parse().unwrap();
+    // The address that is offered (RFC 2131, figure 1); the daemon also asks whether it still has the first one.
+    until("the answer is broadcast", PATIENCE, || {
+        hears.recv(&mut message).is_ok_and(|_| message[16..20] == leased.octets()).then_some(())
+    });
 }
