@@ -52,8 +52,9 @@ fuzz: ## Look for packets that harm the DHCP client, FUZZ_SECONDS for each famil
 		(cd delegates && $(CARGO) +nightly fuzz run $$target -- -max_len=1400 -max_total_time=$(FUZZ_SECONDS)) || exit 1; \
 	done
 
-kills: packages nextest ## Kill every verb at each of its system calls; the tests alone try some (needs root)
+kills: packages nextest ## Kill every verb, and the DHCP daemon, at each system call; the tests alone try some (needs root)
 	KILL_EVERY=1 $(CARGO) nextest run --locked --test kills --success-output final
+	KILL_EVERY=1 $(CARGO) nextest run --locked --test dhcp --success-output final can_be_killed_at_any_point
 
 bench: packages bench-tools ## Time Catena beside the Go reference plugins, in one run; writes docs/benchmarks (needs root)
 	$(SUDO) $(BENCH) --out docs/benchmarks $(CASES)

@@ -146,8 +146,20 @@ pub fn write(path: &Path, content: &[u8]) -> Result<File> {
     Ok(file)
 }
 
+/// The same without waiting for the disk: it survives the death of the process, and not that of the machine.
+pub fn write_unsynced(path: &Path, content: &[u8]) -> Result<()> {
+    write_draft(path, content)?;
+    fs::rename(draft(path), path).map_err(|error| at(path, &error))
+}
+
 /// The first half of [`write`]: all of the file is on the disk, without its name.
 pub fn prepare(path: &Path, content: &[u8]) -> Result<File> {
+    let file = write_draft(path, content)?;
+    file.sync_all().map_err(|error| at(&draft(path), &error))?;
+    Ok(file)
+}
+
+fn write_draft(path: &Path, content: &[u8]) -> Result<File> {
     let draft = draft(path);
     let dir = path.parent().expect("a file is in a folder");
     let open = || create(&draft);
@@ -160,7 +172,6 @@ pub fn prepare(path: &Path, content: &[u8]) -> Result<File> {
     };
     let mut file = file.map_err(|error| at(&draft, &error))?;
     file.write_all(content).map_err(|error| at(&draft, &error))?;
-    file.sync_all().map_err(|error| at(&draft, &error))?;
     Ok(file)
 }
 

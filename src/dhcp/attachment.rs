@@ -7,7 +7,7 @@ mod exchange;
 mod held;
 mod keeping;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chain::CniResult;
 use delegates::dhcp::{self, Family};
@@ -22,7 +22,7 @@ use super::{
     keeper::{Keeper, Standing, blocking},
     lease::{Lease, joined},
     place,
-    record::{Record, uptime},
+    record::{Leases, Record, uptime},
 };
 
 /// It is not to be kept any more.
@@ -35,15 +35,37 @@ pub struct Attachment {
     name: String,
     ask: Result<Ask, String>,
     /// Held while the record is written, so that what was written last is the newest.
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     standing: watch::Sender<Standing>,
     end: watch::Sender<bool>,
 }
 
 struct State {
     record: Record,
+    /// What servers were asked for last, and may have leased by now.
+    requested: Leases,
     /// Why a family has no lease any more.
     lost: BTreeMap<Family, String>,
+}
+
+impl State {
+    /// The record, with all that servers may have leased.
+    fn with_requested(&self) -> Record {
+        let mut record = self.record.clone();
+        for family in Family::ALL {
+            if record.leases.of(family).is_none()
+                && let Some((lease, since)) = self.requested.of(family)
+            {
+                record.leases.put(lease, since);
+            }
+        }
+        record
+    }
+
+    fn put(&mut self, lease: Lease, since: Duration) {
+        self.requested.take(lease.family());
+        self.record.leases.put(lease, since);
+    }
 }
 
 impl Attachment {
@@ -55,7 +77,8 @@ impl Attachment {
         let (standing, seen) = watch::channel(Standing::Begins);
         let (end, _) = watch::channel(false);
         let (name, ask) = (record.key.to_string(), Ask::of(&record));
-        let state = Mutex::new(State { record, lost: BTreeMap::new() });
+        let state = State { record, requested: Leases::default(), lost: BTreeMap::new() };
+        let state = Arc::new(Mutex::new(state));
         (Self { keeper, name, ask, state, standing, end: end.clone() }, seen, end)
     }
 
@@ -63,7 +86,7 @@ impl Attachment {
     /// taken.
     pub async fn live(self, begin: Begin) -> Self {
         let kept = self.keep(begin).await;
-        let record = self.record().await;
+        let record = self.state.lock().await.with_requested();
         farewell::give_back(&record, self.client(&record).ok()).await;
         let records = self.keeper.records.clone();
         if let Err(error) = blocking(move || records.remove(&record.key)).await {
@@ -81,6 +104,9 @@ impl Attachment {
 
     /// Returns when it is to end; the error says why it could not begin.
     async fn keep(&self, begin: Begin) -> Result<(), String> {
+        if *self.end.borrow() {
+            return Ok(());
+        }
         let families = self.families()?;
         if matches!(begin, Begin::New) {
             tracing::debug!("{}: a lease is asked for", self.name);
@@ -147,18 +173,41 @@ impl Attachment {
         let held = Held::new(lease.clone(), uptime());
         let taken = |state: &mut State| {
             state.lost.remove(&lease.family());
-            state.record.leases.put(lease, held.since());
+            state.put(lease, held.since());
         };
         self.now(taken).await;
         held
+    }
+
+    /// A server is about to be asked for a lease. The first ones are put on record before: should the daemon die before it has heard the
+    /// answer, the next one gives them back.
+    async fn request(&self, lease: Lease) {
+        let mut state = self.state.clone().lock_owned().await;
+        state.requested.put(lease, uptime());
+        if !state.record.begins {
+            return;
+        }
+        let (records, record) = (self.keeper.records.clone(), state.with_requested());
+        // Whoever waits for this may be broken off. The end waits for it: the record is removed then.
+        let written = blocking(move || {
+            let written = records.write(&record);
+            drop(state);
+            written
+        });
+        if let Err(error) = written.await {
+            tracing::debug!("{}: what is requested is not on record: {error}", self.name);
+        }
     }
 
     /// The first lease of a family. One that is not on record would be lost with the daemon: the error says why it is not, and the
     /// lease is given back at the end.
     async fn begin(&self, lease: Lease) -> Result<Held, String> {
         let held = Held::new(lease.clone(), uptime());
+        let families = self.families()?;
         let mut state = self.state.lock().await;
-        state.record.leases.put(lease, held.since());
+        state.put(lease, held.since());
+        state.record.begins =
+            families.iter().any(|family| state.record.leases.of(*family).is_none());
         self.write(&state).await.map_err(|why| format!("the lease cannot be recorded: {why}"))?;
         self.stand(&state);
         Ok(held)
@@ -215,7 +264,11 @@ impl Attachment {
     }
 
     async fn write(&self, state: &State) -> chain::Result<()> {
-        let (records, record) = (self.keeper.records.clone(), state.record.clone());
+        let record = match state.record.begins {
+            true => state.with_requested(),
+            false => state.record.clone(),
+        };
+        let records = self.keeper.records.clone();
         blocking(move || records.write(&record)).await
     }
 

@@ -94,9 +94,12 @@ impl Keeper {
         for (at, record) in (1_u32..).zip(known) {
             let begin =
                 Begin::TakenUp { after: Duration::from_secs(1) * at / CONFIRMED_PER_SECOND };
+            let begins = record.begins;
             let mut entries = keeper.entries();
             let entry = keeper.begin(&mut entries, record, begin);
             entry.delivered = true;
+            // An ADD that the last daemon died over: what it got goes back.
+            entry.end.send_replace(begins);
         }
         tokio::spawn(keeper.clone().look_after_namespaces());
         Ok(keeper)

@@ -48,6 +48,10 @@ pub struct Record {
     pub uplink: Option<String>,
     #[serde(flatten)]
     pub leases: Leases,
+    /// Nobody has the leases yet, and some are only requested: a daemon that finds this gives them back, since whoever waited for
+    /// the last one is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins: bool,
 }
 
 /// The leases of an attachment: one of each family that it asks for, but where none was got yet, or the last one was lost.
@@ -130,6 +134,7 @@ impl Record {
             mac: String::new(),
             uplink: None,
             leases: Leases::default(),
+            begins: true,
         }
     }
 
@@ -162,11 +167,15 @@ impl Records {
         self.dir.join(format!("{}.json", short(&format!("{network}@{container_id}@{ifname}"), 200)))
     }
 
-    /// Writes a record, atomically and durably.
+    /// Writes a record, atomically; and durably, unless it begins: one that nobody has a lease of is for the death of this daemon.
     pub fn write(&self, record: &Record) -> Result<()> {
         let text = serde_json::to_vec(record)
             .map_err(|error| chain::Error::internal(format!("the lease's record: {error}")))?;
-        files::write(&self.path(&record.key), &text).map(drop)
+        let path = self.path(&record.key);
+        match record.begins {
+            true => files::write_unsynced(&path, &text),
+            false => files::write(&path, &text).map(drop),
+        }
     }
 
     /// Sees whether a record could be written: the folder may be read-only, or the disk full.

@@ -1,6 +1,6 @@
 //! Who speaks with servers of either family: the exchanges that both have.
 
-use std::io;
+use std::{future::Future, io};
 
 use delegates::{
     dhcp::{self, Client, Failure, Family, Link, Timing, v4, v6},
@@ -52,11 +52,21 @@ impl Speaker {
         })
     }
 
-    /// A new lease.
-    pub async fn acquire(&self, timing: Timing) -> Result<Lease, Failure> {
+    /// A new lease. What a server offers is shown to `requesting` before it is requested.
+    pub async fn acquire<F: Future<Output = ()>>(
+        &self,
+        timing: Timing,
+        mut requesting: impl FnMut(Lease) -> F,
+    ) -> Result<Lease, Failure> {
         Ok(match self {
-            Self::V4(link, client) => Lease::V4(v4::acquire(link, client, timing, None).await?),
-            Self::V6(link, client) => Lease::V6(v6::acquire(link, client, timing, None).await?),
+            Self::V4(link, client) => {
+                let requesting = |offer| requesting(Lease::V4(offer));
+                Lease::V4(v4::acquire(link, client, timing, None, requesting).await?)
+            }
+            Self::V6(link, client) => {
+                let requesting = |offer| requesting(Lease::V6(offer));
+                Lease::V6(v6::acquire(link, client, timing, None, requesting).await?)
+            }
         })
     }
 

@@ -6,6 +6,7 @@ mod each;
 mod ends;
 mod in_the_node_daemon;
 mod kept;
+mod killed;
 mod lan;
 mod lost;
 mod protocol;

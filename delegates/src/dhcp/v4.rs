@@ -6,7 +6,12 @@ mod fake;
 mod machine;
 mod message;
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{
+    future::{Future, ready},
+    io,
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 use dhcproto::v4::SERVER_PORT;
 use tokio::{
@@ -30,13 +35,18 @@ pub enum To {
 }
 
 /// Gets a lease; with luck that of the address that was wanted.
-pub async fn acquire(
+///
+/// What a server offers is shown to `requesting` before it is requested: from then on the server may count it as leased,
+/// whether its answer is heard or not.
+pub async fn acquire<F: Future<Output = ()>>(
     link: &Link,
     client: &Client,
     timing: Timing,
     wanted: Option<Ipv4Addr>,
+    requesting: impl FnMut(Lease) -> F,
 ) -> Result<Lease, Failure> {
-    let lease = run(link, Machine::acquire(client, timing, wanted, random::of_kernel())).await?;
+    let machine = Machine::acquire(client, timing, wanted, random::of_kernel());
+    let lease = run(link, machine, requesting).await?;
     for (to, router) in unreachable(&lease) {
         tracing::warn!(
             "DHCP: nothing leads {} to the router {router}: the server's route to {to} is left out",
@@ -55,7 +65,7 @@ pub async fn confirm(
     lease: &Lease,
     timing: Timing,
 ) -> Result<Lease, Failure> {
-    run(link, Machine::confirm(client, lease, timing, random::of_kernel())).await
+    run(link, Machine::confirm(client, lease, timing, random::of_kernel()), |_| ready(())).await
 }
 
 /// Asks for more time on a lease, until the deadline: T2 where its server is asked, the end of the lease where all are.
@@ -69,7 +79,7 @@ pub async fn extend(
     deadline: Instant,
 ) -> Result<Lease, Failure> {
     let left = deadline.saturating_duration_since(Instant::now());
-    run(link, Machine::extend(client, lease, to, left, random::of_kernel())).await
+    run(link, Machine::extend(client, lease, to, left, random::of_kernel()), |_| ready(())).await
 }
 
 /// Gives a lease back. Nobody answers that.
@@ -94,12 +104,23 @@ async fn send(link: &Link, message: &Outgoing) -> io::Result<()> {
     link.send(&message.payload, message.from, message.to, message.mac).await
 }
 
-async fn run(link: &Link, mut machine: Machine<'_>) -> Result<Lease, Failure> {
+async fn run<F: Future<Output = ()>>(
+    link: &Link,
+    mut machine: Machine<'_>,
+    mut requesting: impl FnMut(Lease) -> F,
+) -> Result<Lease, Failure> {
     let begun = Instant::now();
+    let mut shown = None;
     let mut step = machine.woken(Duration::ZERO);
     loop {
         let until = match step {
             Step::Send(message, until) => {
+                if let Some(offer) = machine.requested()
+                    && shown.as_ref() != Some(offer)
+                {
+                    requesting(offer.clone()).await;
+                    shown = Some(offer.clone());
+                }
                 send(link, &message).await?;
                 until
             }

@@ -7,7 +7,11 @@ mod machine;
 mod message;
 mod options;
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{
+    future::{Future, ready},
+    net::Ipv6Addr,
+    time::Duration,
+};
 
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
@@ -45,14 +49,16 @@ impl Client {
 
 /// Gets a lease; with luck that of the address that was wanted.
 ///
-/// It takes a second at least, in which all servers can say what they have (RFC 8415, 18.2.1).
-pub async fn acquire(
+/// It takes a second at least, in which all servers can say what they have (RFC 8415, 18.2.1). `requesting` is shown what is about to
+/// be requested, as with [`v4::acquire`](super::v4::acquire).
+pub async fn acquire<F: Future<Output = ()>>(
     link: &Link,
     client: &Client,
     timing: Timing,
     wanted: Option<Ipv6Addr>,
+    requesting: impl FnMut(Lease) -> F,
 ) -> Result<Lease, Failure> {
-    run(link, Machine::acquire(client, timing, wanted, random::of_kernel())).await
+    run(link, Machine::acquire(client, timing, wanted, random::of_kernel()), requesting).await
 }
 
 /// Asks whether a lease from before a restart still holds, within the time for one answer.
@@ -65,7 +71,8 @@ pub async fn confirm(
     timing: Timing,
 ) -> Result<Lease, Failure> {
     let left = timing.answer.min(timing.all);
-    run(link, Machine::extend(client, lease, To::Server, left, random::of_kernel())).await
+    run(link, Machine::extend(client, lease, To::Server, left, random::of_kernel()), |_| ready(()))
+        .await
 }
 
 /// Asks for more time on a lease, until the deadline: T2 where its server is asked, the end of the lease where all are.
@@ -77,7 +84,7 @@ pub async fn extend(
     deadline: Instant,
 ) -> Result<Lease, Failure> {
     let left = deadline.saturating_duration_since(Instant::now());
-    run(link, Machine::extend(client, lease, to, left, random::of_kernel())).await
+    run(link, Machine::extend(client, lease, to, left, random::of_kernel()), |_| ready(())).await
 }
 
 /// Gives a lease back, and waits until the server has heard it, within the time for one answer.
@@ -90,15 +97,28 @@ pub async fn release(
     lease: &Lease,
     timing: Timing,
 ) -> Result<(), Failure> {
-    run(link, Machine::release(client, lease, timing, random::of_kernel())).await.map(drop)
+    run(link, Machine::release(client, lease, timing, random::of_kernel()), |_| ready(()))
+        .await
+        .map(drop)
 }
 
-async fn run(link: &Link, mut machine: Machine<'_>) -> Result<Lease, Failure> {
+async fn run<F: Future<Output = ()>>(
+    link: &Link,
+    mut machine: Machine<'_>,
+    mut requesting: impl FnMut(Lease) -> F,
+) -> Result<Lease, Failure> {
     let begun = Instant::now();
+    let mut shown = None;
     let mut step = machine.woken(Duration::ZERO);
     loop {
         let until = match step {
             Step::Send(message, until) => {
+                if let Some(offer) = machine.requested()
+                    && shown.as_ref() != Some(offer)
+                {
+                    requesting(offer.clone()).await;
+                    shown = Some(offer.clone());
+                }
                 link.send(&message).await?;
                 until
             }

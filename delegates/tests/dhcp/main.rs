@@ -5,7 +5,7 @@ mod lan;
 mod pod;
 mod servers;
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
 use delegates::dhcp::{Failure, Link, Timing, result, v4};
 use lan::Lan;
@@ -153,10 +153,14 @@ fn who_hears_nothing_gives_up_in_time_and_who_has_no_interface_at_once() {
     lan.stop_server();
     let millis = Duration::from_millis;
     let timing = Timing { answer: millis(100), pause: millis(200), all: millis(700) };
-    let failed = lan.pod.run(async |link| v4::acquire(link, &lan.pod.client, timing, None).await);
+    let failed = lan
+        .pod
+        .run(async |link| v4::acquire(link, &lan.pod.client, timing, None, |_| ready(())).await);
     assert!(matches!(failed, Err(Failure::Silence)), "{failed:?}");
     lan.pod.container().ip("link set eth0 down\n");
-    let failed = lan.pod.run(async |link| v4::acquire(link, &lan.pod.client, timing, None).await);
+    let failed = lan
+        .pod
+        .run(async |link| v4::acquire(link, &lan.pod.client, timing, None, |_| ready(())).await);
     match failed {
         Err(Failure::Io(error)) => assert_eq!(error.raw_os_error(), Some(100), "{error}"),
         other => panic!("{other:?}"),

@@ -1,6 +1,10 @@
 //! A container on a bridge, with what a client needs.
 
-use std::{future::Future, net::Ipv4Addr, time::Duration};
+use std::{
+    future::{Future, ready},
+    net::Ipv4Addr,
+    time::Duration,
+};
 
 use delegates::dhcp::{Client, Failure, Lease, Link, Socket, Timing, client_id, options, v4, v6};
 use testnode::{Container, Node};
@@ -57,7 +61,7 @@ impl Pod {
 
     pub fn acquire(&self, wanted: Option<Ipv4Addr>) -> Result<Lease, Failure> {
         let timing = Timing::default();
-        self.run(async |link| v4::acquire(link, &self.client, timing, wanted).await)
+        self.run(async |link| v4::acquire(link, &self.client, timing, wanted, |_| ready(())).await)
     }
 
     pub fn confirm(&self, lease: &Lease) -> Result<Lease, Failure> {

@@ -1,5 +1,7 @@
 //! Each server that the client has to work with: Debian's dnsmasq, Kea and ISC dhcpd.
 
+use std::future::ready;
+
 use delegates::dhcp::{Failure, Timing, result, v4::To, v6};
 use serde_json::json;
 use testnode::{
@@ -65,7 +67,9 @@ fn serves_v6(program: Program) {
     let timing = Timing { all: PATIENCE, ..Timing::default() };
     let wanted = "fd07::57".parse().ok();
     // The interface has been up for a moment: its address is still being asked for.
-    let lease = pod.run_v6(async |link| v6::acquire(link, &client, timing, wanted).await).unwrap();
+    let lease = pod
+        .run_v6(async |link| v6::acquire(link, &client, timing, wanted, |_| ready(())).await)
+        .unwrap();
     let address = lease.address.to_string();
     assert_eq!(address, "fd07::57");
     let times = (lease.preferred_time, lease.lease_time, lease.renew_after, lease.rebind_after);

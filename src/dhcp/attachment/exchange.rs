@@ -1,9 +1,9 @@
 //! Speaking to servers: for each exchange a socket on the container's interface, which is closed after it.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{future::Future, time::Duration};
 
 use delegates::dhcp::{Client, Failure, Timing, v4};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{Ended, keeping::Keeping};
 use crate::dhcp::{
@@ -11,16 +11,12 @@ use crate::dhcp::{
     keeper::blocking,
     lease::Lease,
     place::{self, Opened},
-    record::uptime,
     speaker::Speaker,
 };
 
 /// How long an interface that was just set up may take to carry packets. Then servers are asked all the same: what is lost is sent
 /// again.
 const CARRIER_LIMIT: Duration = Duration::from_millis(2500);
-
-/// How long a server may still answer when the lease is not wanted any more: one that it has just given can be given back.
-const GRACE: Duration = Duration::from_millis(500);
 
 /// Why an exchange came to nothing.
 pub enum Fault {
@@ -50,31 +46,17 @@ impl From<Failure> for NoExchange {
 impl Keeping<'_> {
     /// A new lease.
     pub(super) async fn acquire(self, timing: Timing) -> Result<Result<Lease, String>, Ended> {
-        let acquired = {
-            let mut exchange = pin!(async {
-                let opened = self.open().await?;
-                self.await_carrier(&opened).await;
-                Ok::<_, NoExchange>(self.speaker(opened).await?.acquire(timing).await?)
-            });
-            match self.or_end(&mut exchange).await {
-                Ok(acquired) => Some(acquired),
-                Err(Ended) => match timeout(GRACE, exchange).await {
-                    Ok(Ok(lease)) => Some(Ok(lease)),
-                    _ => None,
-                },
-            }
+        let exchange = async {
+            let requesting = |lease| self.attachment.request(lease);
+            let opened = self.open().await?;
+            self.await_carrier(&opened).await;
+            Ok(self.speaker(opened).await?.acquire(timing, requesting).await?)
         };
-        match acquired {
-            // It goes back as the attachment ends.
-            Some(Ok(lease)) if *self.attachment.end.borrow() => {
-                self.attachment.state.lock().await.record.leases.put(lease, uptime());
-                Err(Ended)
-            }
-            Some(acquired) => Ok(self.unless_gone(acquired)?.map_err(|fault| match fault {
-                Fault::Refused(why) | Fault::Other(why) => why,
-            })),
-            None => Err(Ended),
-        }
+        // What was requested by then goes back as the attachment ends, whether the answer was heard or not.
+        let acquired = self.or_end(exchange).await?;
+        Ok(self.unless_gone(acquired)?.map_err(|fault| match fault {
+            Fault::Refused(why) | Fault::Other(why) => why,
+        }))
     }
 
     /// Whether a lease still holds.

@@ -169,6 +169,12 @@ impl<'n> DhcpServer<'n> {
         )
     }
 
+    /// How many leases dnsmasq has on file; the others' files say how each came to its end as well.
+    pub fn leased(&self) -> usize {
+        assert_eq!(self.program, Program::Dnsmasq);
+        std::fs::read_to_string(&self.leases).map_or(0, |leases| leases.lines().count())
+    }
+
     /// How often a lease of `address` was given back to it.
     pub fn released(&self, address: &str) -> usize {
         self.said(

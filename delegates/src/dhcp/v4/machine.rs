@@ -150,6 +150,14 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// What was offered and is being requested.
+    pub fn requested(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Requesting { offer, .. } => Some(offer),
+            _ => None,
+        }
+    }
+
     /// The first offer of a lease that can be used is taken.
     fn offered(&mut self, answer: &Answer, from: Mac, now: Duration) -> Step {
         if !matches!(self.state, State::Selecting { .. }) {

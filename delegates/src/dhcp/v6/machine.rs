@@ -154,6 +154,14 @@ impl<'a> Machine<'a> {
         }
     }
 
+    /// What was offered and is being requested.
+    pub fn requested(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Requesting { offer, .. } => Some(offer),
+            _ => None,
+        }
+    }
+
     /// What servers have is collected until the first message would be repeated; afterwards the first that comes is taken.
     fn advertised(&mut self, answer: &Answer<'_>, now: Duration) -> Step {
         if let Some((status, why)) = answer.status() {
