@@ -101,7 +101,12 @@ impl Plugin<Node> for Bandwidth {
         if call.history == History::Unknown {
             node.delete_link(reference_ifb(attachment));
         }
-        unshape(attachment, known.as_ref(), node)
+        // The veth's own shaping goes with it.
+        let unshaped = attachment.clone();
+        node.unless_deleted(crate::host_veth(attachment), move |node| {
+            unshape(&unshaped, known.as_ref(), node)
+        });
+        Ok(())
     }
 
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
@@ -257,7 +262,7 @@ fn add_ifb(host: &Net, name: &str, mtu: u32) -> Result<Link, NetError> {
 }
 
 /// Takes the qdiscs off the veth's ends that are still there.
-fn unshape(attachment: &Attachment, known: Option<&Config>, node: &mut Node) -> Result<()> {
+fn unshape(attachment: &Attachment, known: Option<&Config>, node: &Node) -> Result<()> {
     let host = node.host()?;
     let mut outside = host.link().get(&crate::host_veth(attachment))?;
     let container = node.container_if_there(attachment.netns.as_deref());

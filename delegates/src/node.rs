@@ -11,7 +11,7 @@ use std::{
 };
 
 use chain::{Attachment, Dirs, Result};
-use nft_templates::{Element, Missing, Owner};
+use nft_templates::{Element, Missing, Owner, Ruleset};
 
 use crate::net::{
     Mac, Net, NetError, Netns, Sysctl,
@@ -32,8 +32,23 @@ pub struct Node {
     elements: Elements,
     conntrack: Vec<ConntrackFlush>,
     links: Vec<String>,
+    /// What is done about devices that are not among those.
+    put_off: Vec<(String, PutOff)>,
     /// Whether a delegate could not undo all that it had done.
     left_behind: bool,
+}
+
+/// Something that is done when all delegates of the run are done.
+type PutOff = Box<dyn FnOnce(&Node) -> Result<()>>;
+
+/// Sockets of netfilter that are open while the run's work that was put off is done.
+///
+/// When one is closed the kernel waits until it has freed all that was deleted from the ruleset: for a grace period, which is what
+/// deleting a device waits for as well. Kept open until the devices are gone, both waits are one.
+#[derive(Default)]
+struct Netfilter {
+    ruleset: Option<Ruleset>,
+    conntrack: Option<Conntrack>,
 }
 
 /// A container's namespace, held open for the run, and a socket in it.
@@ -153,19 +168,37 @@ impl Node {
         }
     }
 
-    fn forget_connections(&mut self) -> Result<()> {
+    /// Has something done about a device on the host when all delegates of the run are done, unless the device is deleted then:
+    /// nothing of it is left in that case.
+    pub fn unless_deleted(
+        &mut self,
+        device: impl Into<String>,
+        work: impl FnOnce(&Node) -> Result<()> + 'static,
+    ) {
+        self.put_off.push((device.into(), Box::new(work)));
+    }
+
+    fn do_what_was_put_off(&mut self) -> Result<()> {
+        let put_off = std::mem::take(&mut self.put_off);
+        let left = put_off.into_iter().filter(|(device, _)| !self.links.contains(device));
+        let done = left.map(|(_, work)| work(self));
+        chain::Error::join(done.filter_map(Result::err).collect()).map_or(Ok(()), Err)
+    }
+
+    fn forget_connections(&mut self, netfilter: &mut Netfilter) -> Result<()> {
         let flushes = std::mem::take(&mut self.conntrack);
         if flushes.is_empty() {
             return Ok(());
         }
-        let conntrack = Conntrack::host()?;
+        let Netfilter { ruleset, conntrack } = netfilter;
+        let conntrack = conntrack.insert(Conntrack::host()?);
         let host = self.host()?;
         for flush in &flushes {
             // A port of one address goes before that of all addresses, which these connections never were to.
-            let spared = |addresses: &[_]| {
-                Elements::own_ports(&self.dirs, flush.protocol, flush.port, addresses)
+            let mut spared = |addresses: &[_]| {
+                Elements::own_ports(&self.dirs, ruleset, (flush.protocol, flush.port), addresses)
             };
-            conntrack.flush(flush, &host, spared)?;
+            conntrack.flush(flush, &host, &mut spared)?;
             tracing::debug!(?flush, "tracked connections forgotten");
         }
         Ok(())
@@ -173,12 +206,14 @@ impl Node {
 }
 
 impl chain::Node for Node {
-    /// Commits the elements, then forgets connections, then deletes devices. A failure of one does not keep back the
+    /// Does what was put off, commits the elements, then forgets connections, then deletes devices. A failure of one does not keep back the
     /// others: DEL has to get as far as it can.
     fn flush(&mut self) -> Result<()> {
+        let put_off = self.do_what_was_put_off();
         // A socket in the container would keep it alive while others run.
         self.containers.borrow_mut().clear();
-        let committed = self.elements.commit(&self.dirs);
+        let mut netfilter = Netfilter::default();
+        let committed = self.elements.commit(&self.dirs, &mut netfilter.ruleset);
         if let Ok(true) = committed {
             // What came meanwhile went past the ports of all attachments.
             let ports = recorded::elements(&self.dirs);
@@ -186,7 +221,7 @@ impl chain::Node for Node {
             flushes.for_each(|flush| self.flush_conntrack(flush));
         }
         let forgotten = match &committed {
-            Ok(_) => self.forget_connections(),
+            Ok(_) => self.forget_connections(&mut netfilter),
             Err(_) => Ok(()),
         };
         let links = std::mem::take(&mut self.links);
@@ -196,9 +231,10 @@ impl chain::Node for Node {
                 .host()
                 .and_then(|host| host.link().del_together(links).map_err(chain::Error::from)),
         };
+        drop(netfilter);
         self.conntrack.clear();
-        let errors =
-            [committed.map(drop), forgotten, deleted].into_iter().filter_map(Result::err).collect();
+        let errors = [put_off, committed.map(drop), forgotten, deleted];
+        let errors = errors.into_iter().filter_map(Result::err).collect();
         chain::Error::join(errors).map_or(Ok(()), Err)
     }
 
@@ -207,6 +243,7 @@ impl chain::Node for Node {
         self.elements = Elements::default();
         self.conntrack.clear();
         self.links.clear();
+        self.put_off.clear();
         self.left_behind = false;
     }
 

@@ -36,6 +36,8 @@ const NEWSETELEM: u16 = NFNL_SUBSYS_NFTABLES << 8 | 12;
 /// Answers that may lie unread in the socket. One per element of a batch that fails, and each takes
 /// about 1 KiB of the kernel's accounting.
 const RECEIVE_BUFFER: usize = 8 << 20;
+/// What one read takes: more than the kernel puts into one datagram of a dump (32 KiB).
+const BUFFER: usize = 64 << 10;
 /// The kernel answers at once; a silence this long means that it never will.
 const TIMEOUT_SECONDS: i64 = 10;
 /// Requests sent before their answers are read.
@@ -92,7 +94,7 @@ impl Connection {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             let _ = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER);
         }
-        Ok(Self { socket, sequence: 0, commits: 0, buffer: vec![0; 64 << 10] })
+        Ok(Self { socket, sequence: 0, commits: 0, buffer: Vec::with_capacity(BUFFER) })
     }
 
     // === requests ===
@@ -301,14 +303,15 @@ impl Connection {
 
     /// The replies in the next datagram, with the sequence numbers of what they reply to.
     fn receive(&mut self) -> Result<Vec<(u32, Reply)>, Error> {
-        let length = loop {
-            match self.socket.recv(&mut &mut self.buffer[..], 0) {
-                Ok(length) => break length,
+        loop {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, 0) {
+                Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::Io(error)),
             }
-        };
-        let mut rest = &self.buffer[..length.min(self.buffer.len())];
+        }
+        let mut rest = self.buffer.as_slice();
         let mut replies = Vec::new();
         while !rest.is_empty() {
             let unreadable = |error| Error::Protocol(format!("{error}"));

@@ -48,7 +48,14 @@ impl Policy {
 
     /// The policy's chain for one family as nft text, as `nft -f` takes it: a table with this one chain.
     pub fn render(&self, family: IpFamily) -> String {
-        self.rendered(family, &self.chain(family))
+        self.named(family).1
+    }
+
+    /// Both.
+    pub(crate) fn named(&self, family: IpFamily) -> (String, String) {
+        let name = self.chain(family);
+        let text = self.rendered(family, &name);
+        (name, text)
     }
 
     fn rendered(&self, family: IpFamily, name: &str) -> String {

@@ -172,16 +172,21 @@ fn port_maps(host_ip: IpAddr) -> (&'static str, &'static str) {
 /// The chain that an element leads to, if it leads to one: its name and text.
 pub(crate) fn chain(element: &Element) -> Option<(String, String)> {
     match element {
-        Element::Egress { source, policy } => {
-            let family = IpFamily::of(*source);
-            Some((policy.chain(family), policy.render(family)))
-        }
+        Element::Egress { source, policy } => Some(policy.named(IpFamily::of(*source))),
         Element::HostPort { conditions, to, .. } if !conditions.is_empty() => {
             let Key::HostPort { host_ip, .. } = element.key() else { return None };
             let (map, _) = port_maps(host_ip);
             Some(conditions::chain(conditions, IpFamily::of(to.ip()), map))
         }
         _ => None,
+    }
+}
+
+/// The name of the chain that an element leads to.
+fn chain_name(element: &Element) -> Option<String> {
+    match element {
+        Element::Egress { source, policy } => Some(policy.chain(IpFamily::of(*source))),
+        _ => chain(element).map(|(name, _)| name),
     }
 }
 
@@ -227,7 +232,7 @@ pub(crate) fn entries(element: &Element, owner: &Owner) -> Result<Vec<Entry>, Er
         }
         _ => {}
     }
-    let goto = chain(element).map(|(name, _)| Value::Goto(name));
+    let goto = chain_name(element).map(Value::Goto);
     let value = match element {
         Element::HostPort { to, .. } => {
             Value::Bytes([octets(to.ip()), padded_port(to.port()).to_vec()].concat())

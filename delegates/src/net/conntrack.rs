@@ -97,7 +97,7 @@ impl Conntrack {
         &self,
         flush: &ConntrackFlush,
         host: &Net,
-        spared: impl Fn(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
+        spared: &mut impl FnMut(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
     ) -> chain::Result<()> {
         if matches!(sysctl::read_host(COUNT).as_deref(), None | Some("0")) {
             return Ok(());
@@ -106,7 +106,7 @@ impl Conntrack {
         if flush.family == IpFamily::V4 {
             let destinations = match flush.destination {
                 Some(destination) => Some(vec![destination]),
-                None => own_addresses(host, &spared)?,
+                None => own_addresses(host, spared)?,
             };
             if let Some(destinations) = destinations
                 && self.delete_all(flush, &destinations)?
@@ -143,7 +143,7 @@ impl Conntrack {
         &self,
         flush: &ConntrackFlush,
         host: &Net,
-        spared: impl Fn(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
+        spared: &mut impl FnMut(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
     ) -> chain::Result<()> {
         let family = family(flush);
         let entries = match self
@@ -174,7 +174,7 @@ impl Conntrack {
                         local.push(destination);
                     }
                 }
-                but(local, &spared)?
+                but(local, spared)?
             }
         };
         for (_, attributes) in found.iter().filter(|(destination, _)| meant.contains(destination)) {
@@ -210,7 +210,7 @@ impl Conntrack {
 /// The node's IPv4 addresses, but for those that are spared; `None` where they are too many to be asked about one by one.
 fn own_addresses(
     host: &Net,
-    spared: &impl Fn(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
+    spared: &mut impl FnMut(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
 ) -> chain::Result<Option<Vec<IpAddr>>> {
     let addresses: Vec<_> =
         host.addr().all(false)?.iter().map(|address| address.net.addr()).collect();
@@ -220,7 +220,7 @@ fn own_addresses(
 /// Addresses without those that are spared.
 fn but(
     mut addresses: Vec<IpAddr>,
-    spared: &impl Fn(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
+    spared: &mut impl FnMut(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
 ) -> chain::Result<Vec<IpAddr>> {
     let spared = spared(&addresses)?;
     addresses.retain(|address| !spared.contains(address));

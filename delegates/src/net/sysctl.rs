@@ -6,11 +6,15 @@
 use std::{
     borrow::Cow,
     fs::{self, File},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind},
     net::IpAddr,
+    os::unix::fs::FileExt as _,
 };
 
 use super::{NetError, Netns, Result};
+
+/// What is compared of a value: with a longer one, it is written anew.
+const LONGEST: usize = 256;
 
 /// A value for a key below `/proc/sys`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +96,7 @@ pub fn read_in(netns: &Netns, keys: &[&str]) -> Result<Vec<io::Result<Option<Str
 }
 
 fn read(key: &str) -> io::Result<Option<String>> {
-    match fs::read_to_string(format!("/proc/sys/{key}")) {
+    match fs::read_to_string(path(key)) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -101,16 +105,7 @@ fn read(key: &str) -> io::Result<Option<String>> {
 
 fn write(sysctls: &[Sysctl], place: &str) -> Result<()> {
     for sysctl in sysctls {
-        let path = format!("/proc/sys/{}", sysctl.key);
-        // Reading is cheaper: writing takes locks that all of the kernel's network configuration waits for.
-        if fs::read_to_string(&path).is_ok_and(|value| value.trim_end() == sysctl.value) {
-            continue;
-        }
-        let written = File::options()
-            .write(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(sysctl.value.as_bytes()));
-        let Err(error) = written else { continue };
+        let Err(error) = write_one(sysctl) else { continue };
         if sysctl.required {
             return Err(NetError::Sysctl {
                 key: sysctl.key.clone(),
@@ -122,4 +117,28 @@ fn write(sysctls: &[Sysctl], place: &str) -> Result<()> {
         tracing::debug!(key = sysctl.key, value = %sysctl.value, place, %error, "sysctl not written");
     }
     Ok(())
+}
+
+fn write_one(sysctl: &Sysctl) -> io::Result<()> {
+    let file = match File::options().read(true).write(true).open(path(&sysctl.key)) {
+        Ok(file) => file,
+        // What cannot be written may be as it should be.
+        Err(_) if read(&sysctl.key).is_ok_and(|is| is.as_deref() == Some(&*sysctl.value)) => {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    // Reading is cheaper: writing takes locks that all of the kernel's network configuration waits for.
+    let mut is = [0; LONGEST];
+    if file
+        .read_at(&mut is, 0)
+        .is_ok_and(|length| is[..length].trim_ascii_end() == sysctl.value.as_bytes())
+    {
+        return Ok(());
+    }
+    file.write_all_at(sysctl.value.as_bytes(), 0)
+}
+
+fn path(key: &str) -> String {
+    format!("/proc/sys/{key}")
 }

@@ -97,18 +97,19 @@ impl Elements {
         ruleset.check(wanted).map_err(into_error)
     }
 
-    /// Those of these addresses of the node of which a port leads somewhere of its own, whoever has it.
+    /// Those of these addresses of the node of which a port leads somewhere of its own, whoever has it. `ruleset` is opened
+    /// where it is not open yet.
     pub(super) fn own_ports(
         dirs: &Dirs,
-        protocol: Protocol,
-        host_port: u16,
+        ruleset: &mut Option<Ruleset>,
+        (protocol, host_port): (Protocol, u16),
         addresses: &[IpAddr],
     ) -> Result<Vec<IpAddr>> {
         let keys: Vec<_> = addresses
             .iter()
             .map(|host_ip| Key::HostPort { protocol, host_ip: *host_ip, host_port })
             .collect();
-        let held = match ruleset(dirs).and_then(|mut rules| rules.held_of(&keys)) {
+        let held = match opened(dirs, ruleset).and_then(|rules| rules.held_of(&keys)) {
             Err(nft_templates::Error::NoNfTables(_)) => Vec::new(),
             held => held.map_err(into_error)?,
         };
@@ -224,20 +225,21 @@ impl Elements {
         look(&mut open(dirs)?.others()).map_err(into_error)
     }
 
-    /// Returns whether a table was made anew, and with it the elements of other attachments.
-    pub(super) fn commit(&mut self, dirs: &Dirs) -> Result<bool> {
+    /// Returns whether a table was made anew, and with it the elements of other attachments. `ruleset` is opened where it is
+    /// not open yet.
+    pub(super) fn commit(&mut self, dirs: &Dirs, ruleset: &mut Option<Ruleset>) -> Result<bool> {
         let Self { transaction, removed, purged, restored } = std::mem::take(self);
         if transaction.is_empty() && purged.is_empty() {
             return Ok(restored);
         }
-        let opened = ruleset(dirs).and_then(|mut ruleset| {
+        let opened = opened(dirs, ruleset).and_then(|ruleset| {
             for owner in &purged {
                 let gone = ruleset.remove_owned(owner)?;
                 tracing::debug!(%owner, count = gone.len(), "elements of an unfinished ADD removed");
             }
             Ok(ruleset)
         });
-        let mut ruleset = match opened {
+        let ruleset = match opened {
             Ok(_) if transaction.is_empty() => return Ok(restored),
             // A kernel without nf_tables holds nothing that could be left.
             Err(nft_templates::Error::NoNfTables(_)) if transaction.is_empty() => {
@@ -303,6 +305,17 @@ fn held(error: &nft_templates::Error, holder: &Record) -> Error {
 
 fn open(dirs: &Dirs) -> Result<Ruleset> {
     ruleset(dirs).map_err(into_error)
+}
+
+/// The ruleset, opened where it is not open yet.
+fn opened<'r>(
+    dirs: &Dirs,
+    open: &'r mut Option<Ruleset>,
+) -> Result<&'r mut Ruleset, nft_templates::Error> {
+    match open {
+        Some(ruleset) => Ok(ruleset),
+        None => Ok(open.insert(ruleset(dirs)?)),
+    }
 }
 
 fn ruleset(dirs: &Dirs) -> Result<Ruleset, nft_templates::Error> {

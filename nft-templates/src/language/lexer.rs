@@ -6,26 +6,26 @@ use crate::error::Error;
 
 /// A token and the line it is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Token {
-    pub(crate) kind: Kind,
+pub(crate) struct Token<'t> {
+    pub(crate) kind: Kind<'t>,
     /// From 1.
     pub(crate) line: usize,
 }
 
 /// What a token is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind<'t> {
     /// A keyword, name, number or address.
-    Word(String),
+    Word(&'t str),
     /// Between double quotes, which are not part of it.
-    Quoted(String),
+    Quoted(&'t str),
     /// `{ } , = == != + & | @ . :`
     Symbol(&'static str),
     /// The end of a statement: a semicolon or the end of a line. Several in a row are one.
     End,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for Kind<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Word(word) => f.write_str(word),
@@ -40,28 +40,26 @@ const SYMBOLS: [&str; 10] = ["!=", "==", "{", "}", ",", "=", "+", "&", "|", "@"]
 
 /// Splits a text into tokens. A point or colon that stands alone is a symbol; within a word (a name, an
 /// address) it belongs to the word, as nft has it, too.
-pub(crate) fn lex(file: &str, text: &str) -> Result<Vec<Token>, Error> {
-    let mut tokens: Vec<Token> = Vec::new();
+pub(crate) fn lex<'t>(file: &str, text: &'t str) -> Result<Vec<Token<'t>>, Error> {
+    let mut tokens: Vec<Token<'t>> = Vec::new();
     for (index, full) in text.lines().enumerate() {
         let line = index + 1;
-        let mut push = |kind: Kind| {
+        let mut push = |kind: Kind<'t>| {
             let repeated = kind == Kind::End && tokens.last().is_none_or(|t| t.kind == Kind::End);
             if !repeated {
                 tokens.push(Token { kind, line });
             }
         };
         let mut rest = full.trim_start();
-        while let Some(first) = rest.chars().next() {
-            let length = if first == '#' {
-                rest.len()
-            } else if first == ';' {
+        while let Some(first) = rest.chars().next().filter(|first| *first != '#') {
+            let length = if first == ';' {
                 push(Kind::End);
                 1
             } else if first == '"' {
                 let Some(end) = rest[1..].find('"') else {
                     return Err(unexpected(file, line, "a quote that is not closed"));
                 };
-                push(Kind::Quoted(rest[1..=end].to_owned()));
+                push(Kind::Quoted(&rest[1..=end]));
                 end + 2
             } else if let Some(symbol) = SYMBOLS.into_iter().find(|s| rest.starts_with(s)) {
                 push(Kind::Symbol(symbol));
@@ -72,7 +70,7 @@ pub(crate) fn lex(file: &str, text: &str) -> Result<Vec<Token>, Error> {
                     "" => return Err(unexpected(file, line, &format!("unexpected {first:?}"))),
                     "." => push(Kind::Symbol(".")),
                     ":" => push(Kind::Symbol(":")),
-                    word => push(Kind::Word(word.to_owned())),
+                    word => push(Kind::Word(word)),
                 }
                 end
             };

@@ -24,40 +24,49 @@ pub(crate) fn parse(file: &str, text: &str) -> Result<Table, Error> {
     }
 }
 
-struct Parser<'a> {
+struct Parser<'a, 't> {
     file: &'a str,
-    tokens: Vec<Token>,
+    tokens: Vec<Token<'t>>,
     next: usize,
 }
 
-impl Parser<'_> {
+impl<'t> Parser<'_, 't> {
     // === what the rest is built from ===
 
-    fn peek(&self) -> Option<&Kind> {
-        self.tokens.get(self.next).map(|token| &token.kind)
+    fn peek(&self) -> Option<Kind<'t>> {
+        self.tokens.get(self.next).map(|token| token.kind)
     }
 
     fn line(&self) -> usize {
-        let token = self.tokens.get(self.next).or(self.tokens.last());
+        self.line_of(self.next)
+    }
+
+    fn line_of(&self, token: usize) -> usize {
+        let token = self.tokens.get(token).or(self.tokens.last());
         token.map_or(1, |token| token.line)
     }
 
     /// The error "expected …, found …" at the present place.
     fn error(&self, expected: &str) -> Error {
-        let found = self.peek().map_or("the end of the file".into(), |kind| format!("\"{kind}\""));
-        unexpected(self.file, self.line(), &format!("expected {expected}, found {found}"))
+        self.error_at(self.next, expected)
+    }
+
+    /// The same at another token.
+    fn error_at(&self, token: usize, expected: &str) -> Error {
+        let found = self.tokens.get(token).map(|token| format!("\"{}\"", token.kind));
+        let found = found.unwrap_or_else(|| "the end of the file".to_owned());
+        unexpected(self.file, self.line_of(token), &format!("expected {expected}, found {found}"))
     }
 
     fn skip_ends(&mut self) {
-        while self.peek() == Some(&Kind::End) {
+        while self.peek() == Some(Kind::End) {
             self.next += 1;
         }
     }
 
-    fn word(&mut self, what: &str) -> Result<String, Error> {
+    fn word(&mut self, what: &str) -> Result<&'t str, Error> {
         match self.peek() {
             Some(Kind::Word(word)) => {
-                let word = word.clone();
                 self.next += 1;
                 Ok(word)
             }
@@ -65,10 +74,9 @@ impl Parser<'_> {
         }
     }
 
-    fn quoted(&mut self, what: &str) -> Result<String, Error> {
+    fn quoted(&mut self, what: &str) -> Result<&'t str, Error> {
         match self.peek() {
             Some(Kind::Quoted(text)) => {
-                let text = text.clone();
                 self.next += 1;
                 Ok(text)
             }
@@ -99,7 +107,7 @@ impl Parser<'_> {
 
     /// Takes this symbol if it is next.
     fn next_symbol(&mut self, symbol: &str) -> bool {
-        let is = matches!(self.peek(), Some(Kind::Symbol(s)) if *s == symbol);
+        let is = matches!(self.peek(), Some(Kind::Symbol(s)) if s == symbol);
         self.next += usize::from(is);
         is
     }
@@ -131,7 +139,7 @@ impl Parser<'_> {
     /// `@NAME`
     fn set_name(&mut self) -> Result<String, Error> {
         self.symbol("@")?;
-        self.word("the name of a set")
+        Ok(self.word("the name of a set")?.to_owned())
     }
 
     // === tables and what they hold ===
@@ -150,7 +158,7 @@ impl Parser<'_> {
         } else {
             return Err(self.error("\"inet\", \"bridge\", \"ip\" or \"ip6\""));
         };
-        let name = self.word("the table's name")?;
+        let name = self.word("the table's name")?.to_owned();
         let mut table = Table { family, name, sets: Vec::new(), chains: Vec::new() };
         self.symbol("{")?;
         loop {
@@ -170,7 +178,7 @@ impl Parser<'_> {
     }
 
     fn set(&mut self, is_map: bool) -> Result<Set, Error> {
-        let name = self.word("the set's name")?;
+        let name = self.word("the set's name")?.to_owned();
         self.symbol("{")?;
         self.skip_ends();
         self.keyword("type")?;
@@ -205,17 +213,19 @@ impl Parser<'_> {
 
     fn hexadecimal(&mut self) -> Result<u32, Error> {
         let what = "a number of 8 hexadecimal digits after 0x";
-        let error = self.error(what);
+        let start = self.next;
         let word = self.word(what)?;
         let digits = word.strip_prefix("0x").filter(|digits| digits.len() == 8);
-        digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).ok_or(error)
+        digits
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            .ok_or_else(|| self.error_at(start, what))
     }
 
     fn types(&mut self) -> Result<Vec<Type>, Error> {
         let mut types = Vec::new();
         loop {
-            let error = self.error("a data type");
-            types.push(match self.word("a data type")?.as_str() {
+            let start = self.next;
+            types.push(match self.word("a data type")? {
                 "ipv4_addr" => Type::Ipv4Addr,
                 "ipv6_addr" => Type::Ipv6Addr,
                 "ether_addr" => Type::EtherAddr,
@@ -223,7 +233,7 @@ impl Parser<'_> {
                 "inet_service" => Type::InetService,
                 "mark" => Type::Mark,
                 "ifname" => Type::Ifname,
-                _ => return Err(error),
+                _ => return Err(self.error_at(start, "a data type")),
             });
             if !self.next_symbol(".") {
                 return Ok(types);
@@ -232,7 +242,7 @@ impl Parser<'_> {
     }
 
     fn chain(&mut self, family: Family) -> Result<Chain, Error> {
-        let name = self.word("the chain's name")?;
+        let name = self.word("the chain's name")?.to_owned();
         self.symbol("{")?;
         self.skip_ends();
         let base = if self.next_is("type") { Some(self.base_chain(family)?) } else { None };
@@ -247,7 +257,7 @@ impl Parser<'_> {
     }
 
     fn base_chain(&mut self, family: Family) -> Result<BaseChain, Error> {
-        let kind = match self.word("\"filter\" or \"nat\"")?.as_str() {
+        let kind = match self.word("\"filter\" or \"nat\"")? {
             "filter" => ChainKind::Filter,
             "nat" => ChainKind::Nat,
             other => {
@@ -255,7 +265,7 @@ impl Parser<'_> {
             }
         };
         self.keyword("hook")?;
-        let hook = match self.word("a hook")?.as_str() {
+        let hook = match self.word("a hook")? {
             "prerouting" => 0,
             "forward" => 2,
             "output" => 3,
@@ -265,14 +275,14 @@ impl Parser<'_> {
         self.keyword("priority")?;
         // The names are nft's; in the bridge family they stand for other numbers.
         let base = match (family, self.peek()) {
-            (Family::Inet, Some(Kind::Word(word))) => match word.as_str() {
+            (Family::Inet, Some(Kind::Word(word))) => match word {
                 "raw" => Some(-300),
                 "dstnat" => Some(-100),
                 "filter" => Some(0),
                 "srcnat" => Some(100),
                 _ => None,
             },
-            (Family::Bridge, Some(Kind::Word(word))) if word == "dstnat" => Some(-300),
+            (Family::Bridge, Some(Kind::Word("dstnat"))) => Some(-300),
             _ => None,
         };
         let priority = match base {
@@ -303,7 +313,7 @@ impl Parser<'_> {
         let mut comment = None;
         while !matches!(self.peek(), Some(Kind::End | Kind::Symbol("}")) | None) {
             if self.next_is("comment") {
-                comment = Some(self.quoted("the comment's text")?);
+                comment = Some(self.quoted("the comment's text")?.to_owned());
                 break;
             }
             statements.push(self.statement()?);
@@ -320,9 +330,9 @@ impl Parser<'_> {
         } else if self.next_is("return") {
             Ok(Statement::Verdict(Verdict::Return))
         } else if self.next_is("jump") {
-            Ok(Statement::Verdict(Verdict::Jump(self.word("a chain")?)))
+            Ok(Statement::Verdict(Verdict::Jump(self.word("a chain")?.to_owned())))
         } else if self.next_is("goto") {
-            Ok(Statement::Verdict(Verdict::Goto(self.word("a chain")?)))
+            Ok(Statement::Verdict(Verdict::Goto(self.word("a chain")?.to_owned())))
         } else if self.next_is("masquerade") {
             let fully_random = self.next_is("fully-random");
             Ok(Statement::SourceNat { nat: Nat::Masquerade, fully_random })
@@ -362,8 +372,12 @@ impl Parser<'_> {
         self.symbol("&")?;
         let bits = self.hexadecimal()?;
         self.symbol("==")?;
-        let error = self.error("the same bits");
-        if self.hexadecimal()? == bits { Ok(Statement::HasMark(bits)) } else { Err(error) }
+        let start = self.next;
+        if self.hexadecimal()? == bits {
+            Ok(Statement::HasMark(bits))
+        } else {
+            Err(self.error_at(start, "the same bits"))
+        }
     }
 
     fn matching(&mut self) -> Result<Statement, Error> {
@@ -373,15 +387,17 @@ impl Parser<'_> {
         }
         let negated = self.next_symbol("!=");
         let operand = if self.next_symbol("@") {
-            Operand::Set(self.word("the name of a set")?)
+            Operand::Set(self.word("the name of a set")?.to_owned())
         } else {
             match fields[..] {
                 [Field::Saddr(ip) | Field::Daddr(ip)] => Operand::Net(self.net(ip)?),
-                [Field::Iif] if self.peek() == Some(&Kind::Quoted("lo".into())) => {
+                [Field::Iif] if self.peek() == Some(Kind::Quoted("lo")) => {
                     self.next += 1;
                     Operand::Lo
                 }
-                [Field::Iifname] => Operand::Ifname(self.quoted("the name of an interface")?),
+                [Field::Iifname] => {
+                    Operand::Ifname(self.quoted("the name of an interface")?.to_owned())
+                }
                 [Field::Nfproto] if self.next_is("ipv4") => Operand::Nfproto(Ip::V4),
                 [Field::Nfproto] if self.next_is("ipv6") => Operand::Nfproto(Ip::V6),
                 [Field::FibDaddrType] if self.next_is("local") => Operand::Local,
@@ -399,14 +415,14 @@ impl Parser<'_> {
     }
 
     fn net(&mut self, ip: Ip) -> Result<IpNet, Error> {
-        let error = self.error("an address or network of this family");
+        let start = self.next;
         let word = self.word("an address or network")?;
         let net = match word.parse::<IpAddr>() {
             Ok(address) => Some(IpNet::from(address)),
             Err(_) => word.parse::<IpNet>().ok(),
         };
         net.filter(|net| matches!(net, IpNet::V4(_)) == (ip == Ip::V4) && *net == net.trunc())
-            .ok_or(error)
+            .ok_or_else(|| self.error_at(start, "an address or network of this family"))
     }
 
     fn ip(&mut self) -> Result<Ip, Error> {
@@ -428,9 +444,9 @@ impl Parser<'_> {
     }
 
     fn field(&mut self) -> Result<Field, Error> {
-        let error = self.error("a statement");
+        let start = self.next;
         let first = self.word("a statement")?;
-        Ok(match first.as_str() {
+        Ok(match first {
             "ip" | "ip6" => {
                 let ip = if first == "ip" { Ip::V4 } else { Ip::V6 };
                 if self.next_is("saddr") {
@@ -472,7 +488,7 @@ impl Parser<'_> {
                 self.keyword("type")?;
                 Field::FibDaddrType
             }
-            _ => return Err(error),
+            _ => return Err(self.error_at(start, "a statement")),
         })
     }
 }

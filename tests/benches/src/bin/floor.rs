@@ -107,17 +107,20 @@ fn add(netns: &str, number: u16) -> Result<()> {
     inside.push(RouteNetlinkMessage::SetLink(up(INSIDE)), 0);
     inside.push(RouteNetlinkMessage::NewAddress(address(own.address)), NEW);
     inside.push(RouteNetlinkMessage::NewRoute(default_route()), NEW);
-    inside.send(NETLINK_ROUTE).context("the container's end")
+    inside.send(NETLINK_ROUTE).context("the container's end")?;
+    Ok(())
 }
 
 fn del(number: u16) -> Result<()> {
     let own = Numbers::of(number);
-    rules(&own, |elements| (NfTablesMessage::DeleteSetElement(elements), 0))?;
+    // Closing it waits until what was deleted is freed: together with the devices.
+    let _open = rules(&own, |elements| (NfTablesMessage::DeleteSetElement(elements), 0))?;
     let mut links = Batch::default();
     let mut group = LinkMessage::default();
     group.attributes.push(LinkAttribute::Group(own.group));
     links.push(RouteNetlinkMessage::DelLink(group), 0);
-    links.send(NETLINK_ROUTE).context("the devices")
+    links.send(NETLINK_ROUTE).context("the devices")?;
+    Ok(())
 }
 
 // === links, addresses, routes ===
@@ -190,7 +193,7 @@ fn default_route() -> RouteMessage {
 fn rules(
     own: &Numbers,
     change: impl Fn(SetElementMessage) -> (NfTablesMessage, u16),
-) -> Result<()> {
+) -> Result<Socket> {
     let mut batch = Batch::default();
     batch.control(ControlMessage::BatchBegin);
     for (protocol, port, to) in [(6_u32, own.port, 80_u16), (17, own.port + 1, 53)] {
@@ -268,8 +271,8 @@ impl Batch {
         message.serialize(&mut self.bytes[start..]);
     }
 
-    /// Sends all of them, and sees that the kernel did each.
-    fn send(self, protocol: isize) -> Result<()> {
+    /// Sends all of them, sees that the kernel did each, and returns the socket.
+    fn send(self, protocol: isize) -> Result<Socket> {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
@@ -294,6 +297,6 @@ impl Batch {
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             }
         }
-        Ok(())
+        Ok(socket)
     }
 }
