@@ -2,7 +2,8 @@
 //!
 //! The daemon is an accelerator and a controller, never a single point of failure: where it is not there, or does not answer,
 //! the plugin does the same work by the same code (see [`handover`]). One thread waits for what comes; each call
-//! has a thread of its own, since delegates block, and no more than [`Args::at_once`] are at work.
+//! has a thread of its own, since delegates block, and no more than [`Args::at_once`] are at work, but for those that [wait for
+//! others](turns).
 
 mod cached;
 mod cluster;
@@ -17,6 +18,7 @@ mod network;
 mod receive;
 mod server;
 mod socket;
+mod turns;
 mod watch;
 mod work;
 
@@ -145,7 +147,9 @@ pub fn run(args: &Args) -> Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         // Beside the calls and the edits of pods there are look-ups of names.
-        .max_blocking_threads(usize::from(args.at_once) + hotplug::AT_ONCE + 4)
+        .max_blocking_threads(
+            usize::from(args.at_once) + turns::LONG_AT_ONCE + hotplug::AT_ONCE + 4,
+        )
         .thread_keep_alive(Duration::from_secs(10))
         .build()
         .map_err(|error| Error::io(format!("the runtime: {error}")))?;

@@ -11,8 +11,7 @@ use std::{
 use chain::{Code, Dirs, Error, Verb, Version};
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, watch},
-    task::spawn_blocking,
+    sync::watch,
     time::{interval, sleep, timeout},
 };
 
@@ -22,6 +21,7 @@ use super::{
     metrics::Metrics,
     receive,
     socket::is_allowed,
+    turns::Turns,
     work::{self, Caller},
 };
 use crate::{
@@ -55,8 +55,7 @@ pub struct Server {
     dirs: Dirs,
     /// The network namespace of this process.
     network: Option<FileId>,
-    /// One for each call at work; closed when the daemon is to end.
-    at_work: Arc<Semaphore>,
+    turns: Turns,
     most_waiting: usize,
     /// The calls that are taken and not answered: those at work, and those that wait.
     taken: watch::Sender<usize>,
@@ -78,7 +77,7 @@ impl Server {
         Self {
             network: NodeId::own(&dirs).network,
             dirs,
-            at_work: Arc::new(Semaphore::new(args.at_once.into())),
+            turns: Turns::new(args.at_once.into(), metrics.clone()),
             most_waiting: args.waiting.into(),
             taken: watch::channel(0).0,
             most_at_work: args.at_once.into(),
@@ -107,7 +106,7 @@ impl Server {
     /// Takes no further calls, refuses those that wait, and waits for those at work, but not for longer than `limit`;
     /// returns how many of them are left.
     pub async fn drain(&self, limit: Duration) -> usize {
-        self.at_work.close();
+        self.turns.close();
         let mut taken = self.taken.subscribe();
         let _ = timeout(limit, taken.wait_for(|taken| *taken == 0)).await;
         *taken.borrow()
@@ -221,16 +220,9 @@ impl Server {
         verb: Verb,
         work: impl FnOnce() -> Option<Served> + Send + 'static,
     ) -> Option<Option<Served>> {
-        let permit = self.at_work.clone().acquire_owned().await.ok()?;
+        let turn = self.turns.next().await?;
         let begun = Instant::now();
-        self.metrics.at_work.inc();
-        let served = spawn_blocking(move || {
-            let served = work();
-            drop(permit);
-            served
-        })
-        .await;
-        self.metrics.at_work.dec();
+        let served = turn.work(work).await;
         match &served {
             Ok(Some(served)) => self.metrics.served(verb, served, begun.elapsed()),
             Ok(None) => tracing::info!(verb = verb.as_str(), "the plugin has not waited"),

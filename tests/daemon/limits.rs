@@ -34,3 +34,23 @@ fn beyond_what_may_wait_the_runtime_is_told_to_try_again() {
     containers.iter().for_each(|container| plugin.del(container));
     assert_same(&before, &node.snapshot(), &shared());
 }
+
+#[test]
+fn a_call_that_takes_long_keeps_no_other_waiting() {
+    let node = Node::new();
+    let [c1, c2] = ["c1", "c2"].map(|name| node.container(name));
+    let scripts = Scripts::new(&node);
+    let gate = Gate::new(&node, &scripts);
+    let plugin = Plugin::new(&node, &scripts, &["gate"]);
+    let daemon = start(&node, &["--at-once", "1"]);
+    let add = |container| plugin.cmd("ADD", container).spawn(node.fresh_path("add.log"));
+    let mut first = add(&c1);
+    gate.await_begun();
+    assert_eq!(add(&c2).wait(SOON), 0);
+    assert_eq!(daemon.served("ADD", 0), 1);
+    assert_eq!(daemon.metric("catena_requests_taken"), 1);
+    assert_eq!(daemon.metric("catena_requests_at_work"), 0);
+    gate.open();
+    assert_eq!(first.wait(SOON), 0);
+    assert_eq!(daemon.served("ADD", 0), 2);
+}
