@@ -130,6 +130,7 @@ impl Attachment {
         let seen = blocking(move || place::look(&record, &families)).await;
         let seen = seen.map_err(|error| error.to_string())?;
         let record = &mut self.state.lock().await.record;
+        record.ifindex = Some(seen.ifindex);
         (record.mac, record.uplink) = (seen.mac, seen.uplink);
         Ok(())
     }

@@ -13,7 +13,7 @@ use delegates::{
 };
 use ipnet::IpNet;
 
-use super::{place::enter, record::Record};
+use super::{place::interface_of, record::Record};
 use crate::kubernetes::pods::PodRecords;
 
 /// What there was to see.
@@ -35,21 +35,21 @@ pub fn configure(
     dirs: &Dirs,
 ) -> Result<()> {
     let node = Node::new();
-    let container = enter(&node, record)?;
+    // One that is gone ends the lease, not here.
+    let Some((container, link)) = interface_of(&node, record)? else { return Ok(()) };
     let mut new = new.clone();
     let known = record.leases.without(family).unwrap_or_default();
     leave_out(&mut new, record, known, dirs)?;
-    change(container.net(), &record.key.ifname, old, &new)
+    change(container.net(), &link.name, old, &new)
 }
 
 /// Looks at what the interface has of a lease, and puts back what it has lost.
 pub fn see_to(record: &Record, family: Family, lease: &CniResult, dirs: &Dirs) -> Result<Seen> {
-    let (node, ifname) = (Node::new(), &record.key.ifname);
-    let container = enter(&node, record)?;
-    let net = container.net();
-    if !net.link().get(ifname)?.is_some_and(|link| link.up) {
+    let node = Node::new();
+    let Some((container, link)) = interface_of(&node, record)?.filter(|(_, link)| link.up) else {
         return Ok(Seen::Nothing);
-    }
+    };
+    let (net, ifname) = (container.net(), &link.name);
     let mut lacks = lacking(net, ifname, lease)?;
     let Some(known) = record.leases.without(family) else {
         // The address is the plugin's to set.

@@ -18,6 +18,7 @@ use super::{record::Record, speaker::Socket};
 
 /// What is to be known of an attachment before it gets a lease.
 pub struct Seen {
+    pub ifindex: u32,
     pub mac: String,
     pub uplink: Option<String>,
 }
@@ -42,7 +43,7 @@ pub fn look(record: &Record, families: &[Family]) -> Result<Seen> {
         container.write(&[Sysctl::required(key, "0")])?;
     }
     let uplink = node.host()?.link().way_out(&link, container.netns())?;
-    Ok(Seen { mac: link.mac_text(), uplink: uplink.map(|link| link.name) })
+    Ok(Seen { ifindex: link.index, mac: link.mac_text(), uplink: uplink.map(|link| link.name) })
 }
 
 /// A socket on the container's interface.
@@ -56,8 +57,9 @@ pub struct Opened {
 
 /// A socket on the container's interface, which is set up if it is down; `None` where it is gone, or the namespace with it.
 pub fn open(record: &Record, family: Family) -> Result<Option<Opened>> {
-    let (node, ifname) = (Node::new(), &record.key.ifname);
+    let node = Node::new();
     let Some((container, link)) = interface_of(&node, record)? else { return Ok(None) };
+    let ifname = &link.name;
     if !link.up {
         container.net().link().set(ifname, &Change { up: Some(true), ..Change::default() })?;
     }
@@ -84,18 +86,24 @@ fn is_carried(node: &Node, container: &Container, inside: &Link) -> Result<bool>
     Ok(other.is_none_or(|end| end.running))
 }
 
-/// The container and its interface, if they are still those that the record is about.
-fn interface_of(node: &Node, record: &Record) -> Result<Option<(Rc<Container>, Link)>> {
+/// The container and its interface, if they are still those that the record is about. The interface may have another name by now;
+/// its number is given to no other.
+pub fn interface_of(node: &Node, record: &Record) -> Result<Option<(Rc<Container>, Link)>> {
     if NetnsId::of(&record.netns) != Some(record.netns_id) {
         return Ok(None);
     }
     let container = enter(node, record)?;
-    let link = container.net().link().get(&record.key.ifname)?;
+    let links = container.net().link();
+    let mut link = record.ifindex.map_or(Ok(None), |index| links.get_index(index))?;
+    if link.is_none() {
+        // One that was made anew, or a record of an older version.
+        link = links.get(&record.key.ifname)?;
+    }
     Ok(link.map(|link| (container, link)))
 }
 
 /// The container, if it is still the one that the record is about.
-pub fn enter(node: &Node, record: &Record) -> Result<Rc<Container>> {
+fn enter(node: &Node, record: &Record) -> Result<Rc<Container>> {
     let container = node.container(&record.netns)?;
     let id = container.netns().identity()?;
     if (id.dev, id.ino) != (record.netns_id.dev, record.netns_id.ino) {

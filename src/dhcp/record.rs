@@ -40,6 +40,9 @@ pub struct Record {
     /// `CNI_ARGS`, and `ipam` of the configuration: what servers are asked and told.
     pub args: String,
     pub ipam: Map<String, Value>,
+    /// The interface's number in its namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<u32>,
     /// The interface's hardware address.
     pub mac: String,
     /// The host's interface by which the container's reaches its network: where the lease is given back once the namespace is
@@ -131,6 +134,7 @@ impl Record {
             boot,
             args: String::new(),
             ipam: Map::new(),
+            ifindex: None,
             mac: String::new(),
             uplink: None,
             leases: Leases::default(),

@@ -124,3 +124,21 @@ fn a_default_route_that_is_another_networks_by_now_stays_away() {
     fs::remove_file(&path).unwrap();
     await_route(&pod, "default via 10.7.0.1");
 }
+
+#[test]
+fn an_interface_that_is_renamed_is_followed() {
+    let node = Node::new();
+    let lan = Lan::with(&node, Program::Isc, renewed());
+    let daemon = lan.daemon();
+    let pod = node.container("pod");
+    let address = address(&lan.catena().add(&list(), &pod));
+    let daemon = restarted(&lan, daemon);
+    pod.ip("link set eth0 down\nlink set eth0 name other\nlink set other up\n");
+    // Another one by the old name is not its own.
+    pod.ip("link add eth0 type bridge\n");
+    lan.await_granted(&address, lan.server.granted(&address) + 2);
+    await_route(&pod, "10.9.0.0/16 via 10.7.0.3 dev other");
+    assert_eq!(state(&pod, "other").0, [address]);
+    assert_eq!(state(&pod, "eth0").0.len(), 0);
+    assert!(!daemon.log().contains("is gone"), "{}", daemon.log());
+}
