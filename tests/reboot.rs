@@ -11,7 +11,7 @@ use std::thread;
 use serde_json::{Value, json};
 use testnode::conf::{bandwidth, bridge, conflist, port_and_rates, portmap, values};
 use testnode::{
-    Attachment, Call, Catena, HttpServer, Node, PluginOutput, Plugins, Restart, Shared,
+    Attachment, Call, Catena, HttpServer, Node, PluginOutput, Plugins, Restart, Runtime, Shared,
     assert_same, http_get, links,
 };
 
@@ -35,6 +35,23 @@ fn fill(node: &Node, name: &str) {
     for i in 0..5 {
         catena(node, 8000 + i).add(&small(), &node.container(&format!("{name}{i}")));
     }
+}
+
+/// A runtime whose containers are attached to three networks of five addresses each.
+fn three(node: &Node) -> Runtime<'_> {
+    let delegate = |name: &str, device: &str, subnet: &str| {
+        let mut list = conflist(name, &[bridge(device, &[subnet])]);
+        list["cniVersion"] = json!("1.0.0");
+        list["plugins"][0]["ipam"]["routes"] = json!([]);
+        list
+    };
+    let delegates = [
+        delegate("one", "on0", "10.1.0.0/29"),
+        delegate("two", "tw0", "10.2.0.0/29"),
+        delegate("three", "th0", "10.3.0.0/29"),
+    ];
+    let plugins = Plugins::new(node, [links(node, CATENA, &["catena"])]);
+    Runtime::new(plugins, conflist("all", &[json!({ "type": "catena", "delegates": delegates })]))
 }
 
 /// The addresses that have a lease, with their owners.
@@ -89,6 +106,39 @@ fn a_subnet_that_was_full_before_a_reboot_is_free_again() {
         }
         let shared = Shared::none().catena("web").device("cni0");
         assert_same(&before, &node.snapshot(), &shared);
+    }
+}
+
+#[test]
+fn all_networks_of_a_container_are_free_again_after_a_reboot() {
+    for restart in RESTARTS {
+        let node = Node::new();
+        let runtime = three(&node);
+        let before = node.snapshot();
+        let add = |name: &str| runtime.add(&Attachment::new(&node.container(name))).map(drop);
+        let fill = || {
+            for i in 0..5 {
+                add(&format!("c{i}")).unwrap_or_else(|e| panic!("{e}"));
+            }
+            let refused = add("more").unwrap_err().output.error_text();
+            assert!(refused.contains("no free address"), "{refused}");
+            node.run(["ip", "netns", "del", "more"]);
+        };
+        fill();
+        node.restart(restart);
+        // Containers of the same names come again, of whose predecessors nobody has said that they are gone.
+        fill();
+        node.restart(restart);
+        // The runtime says so only now, of each or of all.
+        for i in 0..3 {
+            let gone = Attachment::new(&node.container(&format!("c{i}"))).without_netns();
+            runtime.del(&gone).unwrap_or_else(|e| panic!("{e}"));
+            node.run(["ip", "netns", "del", &format!("c{i}")]);
+        }
+        runtime.gc(&[]).unwrap_or_else(|e| panic!("{e}"));
+        let shared =
+            ["all", "one", "two", "three"].into_iter().fold(Shared::none(), Shared::catena);
+        assert_same(&before, &node.snapshot(), &shared.directory("/var/lib/catena/pods"));
     }
 }
 
