@@ -16,6 +16,7 @@ mod interface;
 mod keeper;
 mod lease;
 mod place;
+mod rebuilt;
 mod record;
 mod server;
 mod service;

@@ -6,6 +6,7 @@
 mod exchange;
 mod held;
 mod keeping;
+mod whole;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,7 +19,6 @@ use self::{held::Held, keeping::Keeping};
 use super::{
     ask::Ask,
     farewell,
-    interface::{self, Seen},
     keeper::{Keeper, Standing, blocking},
     lease::{Lease, joined},
     place,
@@ -110,6 +110,8 @@ impl Attachment {
         let families = self.families()?;
         if matches!(begin, Begin::New) {
             tracing::debug!("{}: a lease is asked for", self.name);
+        }
+        if self.record().await.mac.is_empty() {
             self.look(families.clone()).await?;
         }
         let keep = async |family| {
@@ -212,46 +214,6 @@ impl Attachment {
         self.write(&state).await.map_err(|why| format!("the lease cannot be recorded: {why}"))?;
         self.stand(&state);
         Ok(held)
-    }
-
-    async fn configure(&self, family: Family, old: CniResult, new: CniResult) {
-        let (record, dirs) = (self.record().await, self.keeper.dirs.clone());
-        let work = move || interface::configure(&record, family, &old, &new, &dirs);
-        if let Err(error) = blocking(work).await {
-            tracing::warn!("{}: the interface does not follow the lease: {error}", self.name);
-        }
-    }
-
-    /// Whether it is known which of a lease's routes its interface is to have.
-    async fn is_seen(&self, family: Family) -> bool {
-        self.record().await.leases.without(family).is_some()
-    }
-
-    /// Sees that the interface has what a lease gives it.
-    async fn see_to_interface(&self, lease: &Lease) {
-        let (record, dirs) = (self.record().await, self.keeper.dirs.clone());
-        let (name, family, result) = (&self.name, lease.family(), self.result(lease));
-        let ifname = record.key.ifname.clone();
-        let seen = blocking(move || interface::see_to(&record, family, &result, &dirs)).await;
-        match seen {
-            Ok(Seen::Nothing) => {}
-            Ok(Seen::Without(without)) => {
-                if !without.is_empty() {
-                    let all: Vec<_> = without.iter().map(ToString::to_string).collect();
-                    tracing::info!(
-                        "{name}: {ifname} has no route to {}: it stays without",
-                        all.join(", ")
-                    );
-                }
-                self.now(|state| state.record.leases.set_without(family, without)).await;
-            }
-            Ok(Seen::PutBack(lost)) => {
-                tracing::warn!("{name}: {ifname} had lost {}, and has it again", lost.join(", "));
-            }
-            Err(error) => {
-                tracing::warn!("{name}: what {ifname} has of the lease is not seen to: {error}");
-            }
-        }
     }
 
     /// Changes what is known of the leases, on record as well.

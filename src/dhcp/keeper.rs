@@ -14,8 +14,8 @@ use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use super::{
     attachment::{Attachment, Begin},
     call::{Asked, Key},
-    place,
-    record::{Record, Records},
+    place, rebuilt,
+    record::{Known, Record, Records},
 };
 
 /// How often the namespaces are looked at.
@@ -82,7 +82,8 @@ impl Keeper {
     pub async fn start(socket: PathBuf, dirs: Dirs, manner: Manner) -> Result<Arc<Self>> {
         let (dirs, boot, records, known) = blocking(move || {
             let records = Records::of(&socket, &dirs);
-            let known = records.all()?;
+            let Known { records: mut known, damaged } = records.all()?;
+            known.extend(damaged.iter().filter_map(|key| rebuilt::record(key, &dirs)));
             let boot = dirs.boot()?;
             Ok::<_, Error>((dirs, boot, records, known))
         })

@@ -55,6 +55,17 @@ pub struct Record {
     /// the last one is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub begins: bool,
+    /// The addresses that the interface has of leases that are not known any more, since the record was damaged.
+    #[serde(skip)]
+    pub before: Vec<IpNet>,
+}
+
+/// What was found on record.
+#[derive(Debug)]
+pub struct Known {
+    pub records: Vec<Record>,
+    /// Whose records were damaged.
+    pub damaged: Vec<Key>,
 }
 
 /// The leases of an attachment: one of each family that it asks for, but where none was got yet, or the last one was lost.
@@ -138,6 +149,7 @@ impl Record {
             mac: String::new(),
             uplink: None,
             leases: Leases::default(),
+            before: Vec::new(),
             begins: true,
         }
     }
@@ -197,14 +209,31 @@ impl Records {
     }
 
     /// All records. What cannot be understood is set aside.
-    pub fn all(&self) -> Result<Vec<Record>> {
+    pub fn all(&self) -> Result<Known> {
         let mut names = files::names(&self.dir)?;
         names.retain(|name| !name.starts_with('.') && name.ends_with(".json"));
         names.sort();
-        Ok(names.iter().filter_map(|name| self.read(&self.dir.join(name))).collect())
+        let mut known = Known { records: Vec::new(), damaged: Vec::new() };
+        for name in &names {
+            match self.read(&self.dir.join(name)) {
+                Read::Record(record) => known.records.push(*record),
+                Read::Nothing => {}
+                // The names of both have none of these characters.
+                Read::Damaged => {
+                    let mut parts = name.trim_end_matches(".json").splitn(3, '@');
+                    let mut next = || parts.next().map(str::to_owned);
+                    if let (Some(network), Some(container_id), Some(ifname)) =
+                        (next(), next(), next())
+                    {
+                        known.damaged.push(Key { network, container_id, ifname });
+                    }
+                }
+            }
+        }
+        Ok(known)
     }
 
-    fn read(&self, path: &Path) -> Option<Record> {
+    fn read(&self, path: &Path) -> Read {
         let why = match files::read(path) {
             Ok(Found::Content(text)) => match serde_json::from_slice::<Record>(&text) {
                 Ok(record) if record.format != FORMAT => {
@@ -212,20 +241,31 @@ impl Records {
                     tracing::warn!(
                         "{path} has format {format}: a newer catena wrote it, and keeps that lease"
                     );
-                    return None;
+                    return Read::Nothing;
                 }
-                Ok(record) if self.path(&record.key) == path => return Some(record),
+                Ok(record) if self.path(&record.key) == path => {
+                    return Read::Record(Box::new(record));
+                }
                 Ok(_) => "it is about another attachment than its name says".to_owned(),
                 Err(error) => error.to_string(),
             },
-            Ok(Found::Nothing) => return None,
+            Ok(Found::Nothing) => return Read::Nothing,
             Ok(Found::NoFile(why)) => why.to_owned(),
             Err(error) => {
                 tracing::warn!("passing over a lease: {}", at(path, &error));
-                return None;
+                return Read::Nothing;
             }
         };
         files::set_aside(path, &why);
-        None
+        Read::Damaged
     }
+}
+
+/// What a file has.
+enum Read {
+    Record(Box<Record>),
+    /// Nothing for this version.
+    Nothing,
+    /// Something that cannot be understood.
+    Damaged,
 }

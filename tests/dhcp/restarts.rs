@@ -2,11 +2,13 @@
 
 use std::fs;
 
+use delegates::ipam::dhcp::rpc;
 use testnode::dhcp::Program;
 use testnode::{Node, Restart, until};
 
 use crate::PATIENCE;
 use crate::lan::{self, Daemon, Lan, address, await_address, command, list, short, state};
+use crate::protocol::{self, Client};
 
 const RECORDS: &str = "/var/lib/catena/dhcp/run-cni-dhcp.sock";
 
@@ -146,6 +148,75 @@ fn a_lease_that_cannot_be_recorded_is_given_back_and_add_fails() {
     fs::remove_file(RECORDS).unwrap();
     lan.catena().add(&list(), &pod);
     assert_eq!(records().len(), 1);
+}
+
+/// As a crash of the machine may leave it.
+fn damage_the_record() {
+    let [record] = &records()[..] else { panic!("{:?}", records()) };
+    fs::write(record, "{").unwrap();
+}
+
+#[test]
+fn a_lease_whose_record_is_damaged_is_got_again() {
+    let node = Node::new();
+    let lan = Lan::with(&node, Program::Isc, short(3600, [2, 3000]));
+    let mut daemon = lan.daemon();
+    let pod = node.container("pod");
+    let address = address(&lan.catena().add(&list(), &pod));
+    let before = state(&pod, "eth0");
+    daemon.kill();
+    damage_the_record();
+    let daemon = lan.daemon();
+    daemon.await_log("was damaged, and is made anew");
+    daemon.await_log(&format!("has {address} of 10.7.0.1 now"));
+    lan.await_granted(&address, lan.server.granted(&address) + 2);
+    assert_eq!(state(&pod, "eth0"), before);
+    assert!(!daemon.log().contains("the interface follows"), "{}", daemon.log());
+    lan.catena().check(&list(), &pod);
+    lan.catena().del(&list(), &pod);
+    lan.await_released(&address);
+}
+
+#[test]
+fn another_lease_in_place_of_one_whose_record_is_damaged_replaces_its_address() {
+    let node = Node::new();
+    let mut lan = Lan::new(&node);
+    let mut daemon = lan.daemon();
+    let pod = node.container("pod");
+    let first = address(&lan.catena().add(&list(), &pod));
+    daemon.kill();
+    damage_the_record();
+    lan.server.lease_to_another(&first);
+    let _daemon = lan.daemon();
+    let second =
+        until("another address is there, alone", PATIENCE, || match &state(&pod, "eth0").0[..] {
+            [address] if *address != first => Some(address.clone()),
+            _ => None,
+        });
+    pod.ping("10.7.0.1");
+    lan.catena().del(&list(), &pod);
+    lan.await_released(&second);
+}
+
+#[test]
+fn a_damaged_record_that_nobody_can_make_anew_is_an_error_in_the_log() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let mut daemon = lan.daemon();
+    // Of a plugin that keeps no records.
+    let pod = protocol::pod(&node, "veth1");
+    let mut client = Client::connect();
+    client.begin(1, rpc::ALLOCATE, &pod);
+    let leased = client.answer().unwrap().1.unwrap();
+    daemon.kill();
+    damage_the_record();
+    let daemon = lan.daemon();
+    daemon.await_log("leased pod/eth0: the record of its lease was damaged");
+    assert!(daemon.log().contains("unless a CHECK takes it up again"), "{}", daemon.log());
+    // As CHECK asks.
+    let mut client = Client::connect();
+    client.begin(1, rpc::ALLOCATE, &pod);
+    assert_eq!(client.answer().unwrap().1.unwrap(), leased);
 }
 
 #[test]

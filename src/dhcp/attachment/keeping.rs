@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chain::CniResult;
 use delegates::dhcp::Family;
 use tokio::time::{Instant, sleep};
 
@@ -169,7 +168,8 @@ impl Keeping<'_> {
         loop {
             match self.acquire(timing).await? {
                 Ok(lease) => {
-                    let held = self.attachment.changed(&CniResult::default(), lease).await;
+                    let before = self.attachment.before(&lease).await;
+                    let held = self.attachment.changed(&before, lease).await;
                     let (address, server) = (held.lease.address(), held.lease.server());
                     tracing::info!("{name}: has {address} of {server} now");
                     return Ok(held);

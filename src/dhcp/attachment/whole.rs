@@ -1,0 +1,70 @@
+//! What the interface has of a lease.
+
+use chain::{CniResult, result::IpConfig};
+use delegates::dhcp::Family;
+use ipnet::IpNet;
+
+use super::Attachment;
+use crate::dhcp::{
+    interface::{self, Seen},
+    keeper::blocking,
+    lease::Lease,
+};
+
+impl Attachment {
+    /// Gives the interface what `new` says in place of what `old` said.
+    pub(super) async fn configure(&self, family: Family, old: CniResult, new: CniResult) {
+        let (record, dirs) = (self.record().await, self.keeper.dirs.clone());
+        let work = move || interface::configure(&record, family, &old, &new, &dirs);
+        if let Err(error) = blocking(work).await {
+            tracing::warn!("{}: the interface does not follow the lease: {error}", self.name);
+        }
+    }
+
+    /// Whether it is known which of a lease's routes its interface is to have.
+    pub(super) async fn is_seen(&self, family: Family) -> bool {
+        self.record().await.leases.without(family).is_some()
+    }
+
+    /// Sees that the interface has what a lease gives it.
+    pub(super) async fn see_to_interface(&self, lease: &Lease) {
+        let (record, dirs) = (self.record().await, self.keeper.dirs.clone());
+        let (name, family, result) = (&self.name, lease.family(), self.result(lease));
+        let ifname = record.key.ifname.clone();
+        let seen = blocking(move || interface::see_to(&record, family, &result, &dirs)).await;
+        match seen {
+            Ok(Seen::Nothing) => {}
+            Ok(Seen::Without(without)) => {
+                if !without.is_empty() {
+                    let all: Vec<_> = without.iter().map(ToString::to_string).collect();
+                    tracing::info!(
+                        "{name}: {ifname} has no route to {}: it stays without",
+                        all.join(", ")
+                    );
+                }
+                self.now(|state| state.record.leases.set_without(family, without)).await;
+            }
+            Ok(Seen::PutBack(lost)) => {
+                tracing::warn!("{name}: {ifname} had lost {}, and has it again", lost.join(", "));
+            }
+            Err(error) => {
+                tracing::warn!("{name}: what {ifname} has of the lease is not seen to: {error}");
+            }
+        }
+    }
+
+    /// What the interface has in place of a new lease: nothing, unless the lease before is not known any more.
+    pub(super) async fn before(&self, lease: &Lease) -> CniResult {
+        let before = &mut self.state.lock().await.record.before;
+        let is_of = |net: &IpNet| Family::of(net.addr()) == lease.family();
+        let (of, others) = std::mem::take(before).into_iter().partition::<Vec<_>, _>(is_of);
+        *before = others;
+        let result = self.result(lease);
+        // All of it is as its plugins have left it.
+        if result.ips.iter().all(|ip| of.contains(&ip.address)) {
+            return result;
+        }
+        let ip = |address| IpConfig { address, gateway: None, interface: None };
+        CniResult { ips: of.into_iter().map(ip).collect(), ..CniResult::default() }
+    }
+}
