@@ -15,7 +15,8 @@ use kube::{api::PostParams, core::ObjectMeta};
 use tokio::{
     runtime::Handle,
     sync::mpsc::{self, Receiver, Sender},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
+    time::timeout,
 };
 
 use super::{
@@ -27,6 +28,9 @@ use crate::kubernetes::cluster::{Pod, PodEvent};
 /// How long one event is tried to be sent, and how long a process waits for all that are still under way at its end.
 const LIMIT: Duration = Duration::from_secs(1);
 
+/// How long an event has the connection for itself. Where the API server takes longer, the next one is sent beside it.
+const SOON: Duration = Duration::from_millis(50);
+
 /// Events that wait while the API server does not answer; further ones are dropped.
 const WAITING: usize = 256;
 
@@ -36,7 +40,7 @@ const REPORTER: &str = "catena";
 /// What the API server takes as a message, in bytes.
 const MESSAGE_LENGTH: usize = 1024;
 
-/// The task that sends events, one after the other over one connection.
+/// The task that sends events: one after the other over one connection, as long as they are answered soon.
 pub struct Events {
     queue: Mutex<Option<(Sender<Event>, JoinHandle<()>)>>,
     node: String,
@@ -71,7 +75,7 @@ impl Events {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((sender, task)) = queue {
             drop(sender);
-            let finished = async { tokio::time::timeout(LIMIT, task).await };
+            let finished = async { timeout(LIMIT, task).await };
             if runtime.block_on(finished).is_err() {
                 tracing::warn!(
                     "events were not all sent: the Kubernetes API does not answer in time"
@@ -82,11 +86,20 @@ impl Events {
 }
 
 async fn send(server: Arc<Server>, mut events: Receiver<Event>) {
+    // No more than fit into the time that each of them has.
+    let mut under_way = JoinSet::new();
     while let Some(event) = events.recv().await {
-        if let Err(error) = create(&server, &event).await {
-            tracing::warn!("an event is not recorded: {error}");
-        }
+        let server = Arc::clone(&server);
+        under_way.spawn(async move {
+            if let Err(error) = create(&server, &event).await {
+                tracing::warn!("an event is not recorded: {error}");
+            }
+        });
+        let all_answered = async { while under_way.join_next().await.is_some() {} };
+        // Whether they were is not asked: the next one's turn has come.
+        let _ = timeout(SOON, all_answered).await;
     }
+    while under_way.join_next().await.is_some() {}
 }
 
 async fn create(server: &Server, event: &Event) -> Result<()> {

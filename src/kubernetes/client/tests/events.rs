@@ -72,6 +72,30 @@ fn an_event_is_there_once_when_the_process_ends_also_if_an_answer_is_lost() {
 }
 
 #[test]
+fn events_do_not_wait_for_each_other_where_the_api_server_is_slow() {
+    let node = Node::new();
+    let server = cluster(&node);
+    let proxy = Proxy::start(&server);
+    add_pod(&server, "web", &json!({}));
+    let api = api(&proxy.kubeconfig(&token(&server)));
+    let pod = api.pod(&id("web", None)).unwrap();
+    proxy.always("POST", "/events", Fault::Hold);
+    for ifname in ["eth0", "net1", "net2"] {
+        api.record(&pod, event("AddedInterface", &format!("Add {ifname}")));
+    }
+    until("all are under way", Duration::from_secs(20), || {
+        let seen = proxy.seen().into_iter().filter(|seen| seen.verb == "POST");
+        (seen.count() == 3).then_some(())
+    });
+    proxy.let_go();
+    drop(api);
+    // One that had waited for another to be given up would be alone.
+    let mut messages: Vec<_> = events(&server).into_iter().map(|(.., message)| message).collect();
+    messages.sort();
+    assert_eq!(messages, ["Add eth0", "Add net1", "Add net2"]);
+}
+
+#[test]
 fn nobody_waits_long_for_events() {
     let node = Node::new();
     let server = cluster(&node);
