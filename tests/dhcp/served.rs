@@ -118,6 +118,29 @@ fn what_servers_cannot_be_asked_or_told_is_an_error_of_the_configuration() {
 }
 
 #[test]
+fn servers_are_told_what_the_configuration_says_by_its_names() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    let pod = node.container("pod");
+    let provide = json!([
+        { "option": "fqdn.hostname", "value": "web-0.example.org" },
+        { "option": "vendor-class-identifier", "value": "of catena" },
+    ]);
+    let request = json!([{ "option": "pop-server" }, { "option": "ntp-servers" }]);
+    lan.catena().add(&list_with(json!({ "provide": provide, "request": request })), &pod);
+    let log = lan.server.log();
+    for said in [
+        "client provides name: web-0.example.org",
+        "vendor class: of catena",
+        "70:pop3-server",
+        "42:ntp-server",
+    ] {
+        assert!(log.contains(said), "no {said:?} in\n{log}");
+    }
+}
+
+#[test]
 fn a_daemon_that_is_told_to_end_removes_its_socket_and_leaves_its_leases() {
     let node = Node::new();
     let lan = Lan::new(&node);

@@ -1,7 +1,11 @@
 //! What a configuration says about options of DHCP: which are asked for, and which are told.
 
+mod names;
+
 use chain::{CniArgs, Error, Result};
 use serde::Deserialize;
+
+use self::names::Kind;
 
 /// Asked for unless the configuration forbids it: routers and subnet-mask as the reference plugin, and what a result has a
 /// place for. Classless routes come first, since some servers send no others then (RFC 3442).
@@ -12,36 +16,6 @@ const OWN: [u8; 10] = [0, 50, 51, 52, 53, 54, 55, 56, 57, 255];
 
 /// The longest value: its length has one byte.
 const LONGEST: usize = 255;
-
-/// Options' names, as dhcp-options(5) has them; the reference plugin knows those of 1, 3, 12, 60, 61 and 77.
-const NAMES: &[(&str, u8)] = &[
-    ("subnet-mask", 1),
-    ("time-offset", 2),
-    ("routers", 3),
-    ("time-servers", 4),
-    ("domain-name-servers", 6),
-    ("log-servers", 7),
-    ("host-name", 12),
-    ("domain-name", 15),
-    ("root-path", 17),
-    ("interface-mtu", 26),
-    ("broadcast-address", 28),
-    ("static-routes", 33),
-    ("nis-domain", 40),
-    ("nis-servers", 41),
-    ("ntp-servers", 42),
-    ("vendor-encapsulated-options", 43),
-    ("netbios-name-servers", 44),
-    ("vendor-class-identifier", 60),
-    ("dhcp-client-identifier", 61),
-    ("tftp-server-name", 66),
-    ("bootfile-name", 67),
-    ("smtp-server", 69),
-    ("user-class", 77),
-    ("domain-search", 119),
-    ("classless-static-routes", 121),
-    ("rfc3442-classless-static-routes", 121),
-];
 
 /// An entry of `request`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -60,10 +34,12 @@ pub struct Provide {
     /// `option`: a name or a number.
     #[serde(default)]
     pub option: String,
-    /// `value`: what the option says.
+    /// `value`: what the option says. Under a name of the option it is written as dhcp-options(5) has it, under a number its bytes are
+    /// what is sent, as with the reference plugin.
     #[serde(default)]
     pub value: String,
-    /// `fromArg`: the key of `CNI_ARGS` that has the value instead; what a runtime does not give is not told.
+    /// `fromArg`: the key of `CNI_ARGS` that has the value; where a runtime does not give it, it is `value`, and without one
+    /// nothing is told.
     #[serde(rename = "fromArg", default)]
     pub from_arg: String,
 }
@@ -76,7 +52,7 @@ pub fn requests(requests: &[Request]) -> Result<Vec<u8>> {
         if request.option.is_empty() && request.skip_default {
             continue;
         }
-        let number = number("request", &request.option)?;
+        let (number, _) = option("request", &request.option)?;
         if !numbers.contains(&number) {
             numbers.push(number);
         }
@@ -88,7 +64,7 @@ pub fn requests(requests: &[Request]) -> Result<Vec<u8>> {
 pub fn provides(provides: &[Provide], args: &CniArgs) -> Result<Vec<(u8, Vec<u8>)>> {
     let mut told = Vec::new();
     for provide in provides {
-        let number = number("provide", &provide.option)?;
+        let (number, kind) = option("provide", &provide.option)?;
         if OWN.contains(&number) {
             return Err(Error::config(format!(
                 "provide: option {:?} is set by the DHCP client itself: leave it out",
@@ -97,29 +73,37 @@ pub fn provides(provides: &[Provide], args: &CniArgs) -> Result<Vec<(u8, Vec<u8>
         }
         let value = match provide.from_arg.as_str() {
             "" => provide.value.as_str(),
-            key => args.get(key).unwrap_or_default(),
+            key => args.get(key).unwrap_or(&provide.value),
         };
-        if value.len() > LONGEST {
+        if value.is_empty() {
+            continue;
+        }
+        let bytes = kind.bytes(value).map_err(|why| {
+            Error::config(format!("provide: option {:?}: {value:?}: {why}", provide.option))
+        })?;
+        if bytes.len() > LONGEST {
             return Err(Error::config(format!(
                 "provide: option {:?} has {} bytes: an option holds {LONGEST}",
                 provide.option,
-                value.len()
+                bytes.len()
             )));
         }
-        if !value.is_empty() {
-            told.push((number, value.as_bytes().to_vec()));
-        }
+        told.push((number, bytes));
     }
     Ok(told)
 }
 
-fn number(key: &str, option: &str) -> Result<u8> {
-    let named = NAMES.iter().find(|(name, _)| *name == option).map(|(_, number)| *number);
-    let number = named.or_else(|| option.parse().ok());
-    number.filter(|number| (1..255).contains(number)).ok_or_else(|| {
+/// An option's number, and how a value of it is written.
+fn option(key: &str, option: &str) -> Result<(u8, Kind)> {
+    let by_number = || option.parse().ok().map(|number| (number, Kind::Bytes));
+    let known = names::named(option).or_else(by_number);
+    known.filter(|(number, _)| (1..255).contains(number)).ok_or_else(|| {
+        let meant = match &names::like(option)[..] {
+            [] => "such as \"host-name\"".to_owned(),
+            like => format!("such as \"{}\"", like.join("\", \"")),
+        };
         Error::config(format!(
-            "{key}: {option:?} is no option of DHCP: give its name as in dhcp-options(5), such as \"host-name\", or its \
-             number, 1 to 254"
+            "{key}: {option:?} is no option of DHCP: give its name as in dhcp-options(5), {meant}, or its number, 1 to 254"
         ))
     })
 }
@@ -154,10 +138,34 @@ mod tests {
     fn options_are_told_from_the_configuration_or_cni_args() {
         let told = provide(
             r#"[{"option": "host-name", "value": "one"}, {"option": "60", "fromArg": "K8S_POD_NAME"},
-                {"option": "user-class", "fromArg": "ABSENT"}]"#,
+                {"option": "user-class", "fromArg": "ABSENT"}, {"option": "77", "value": "any", "fromArg": "ABSENT"}]"#,
             "K8S_POD_NAME=web-0",
         );
-        assert_eq!(told.unwrap(), [(12, b"one".to_vec()), (60, b"web-0".to_vec())]);
+        let text = |text: &str| text.as_bytes().to_vec();
+        assert_eq!(told.unwrap(), [(12, text("one")), (60, text("web-0")), (77, text("any"))]);
+    }
+
+    #[test]
+    fn what_a_name_stands_for_is_written_as_the_option_has_it() {
+        let told = provide(
+            r#"[{"option": "subnet-selection", "value": "10.7.0.0"}, {"option": "118", "value": "10.7.0.0"},
+                {"option": "fqdn.hostname", "fromArg": "K8S_POD_NAME"}]"#,
+            "K8S_POD_NAME=web-0",
+        );
+        let fqdn = b"\x05\0\0\x05web-0".to_vec();
+        assert_eq!(
+            told.unwrap(),
+            [(118, vec![10, 7, 0, 0]), (118, b"10.7.0.0".to_vec()), (81, fqdn)]
+        );
+        let error =
+            provide(r#"[{"option": "pop-server", "value": "mail"}]"#, "").unwrap_err().to_string();
+        assert!(error.contains("\"pop-server\": \"mail\": it takes addresses"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_is_none_is_answered_by_those_that_may_be_meant() {
+        let error = request(r#"[{"option": "router"}]"#).unwrap_err().to_string();
+        assert!(error.contains("\"routers\""), "{error}");
     }
 
     #[test]
