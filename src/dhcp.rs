@@ -33,7 +33,6 @@ use std::{
 };
 
 use chain::{Code, Dirs, Error, Result};
-use delegates::dhcp::Timing;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -76,7 +75,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Serves until the process is told to end (SIGTERM, SIGINT). The leases stay: the next daemon takes them up.
 fn run_until_told(flags: &Flags) -> Result<()> {
-    if let Some(path) = flags.pid_file.as_deref().filter(|path| !path.is_absolute()) {
+    if let Some(path) = flags.pid_file().filter(|path| !path.is_absolute()) {
         return Err(Error::config(format!(
             "-pidfile {}: it must be an absolute path",
             path.display()
@@ -86,17 +85,15 @@ fn run_until_told(flags: &Flags) -> Result<()> {
     let dirs = wiring::dirs()?;
     let door = open(flags, &dirs)?;
     // Only now: the file of a daemon that has the socket stays its own.
-    if let Some(path) = &flags.pid_file {
+    if let Some(path) = flags.pid_file() {
         write_pid(path)?;
     }
-    let timing =
-        Timing { answer: flags.timeout, pause: flags.resend_max, all: flags.resend_timeout };
-    let manner = Manner { timing, broadcast: flags.broadcast };
+    let manner = Manner { timing: flags.timing(), broadcast: flags.broadcast };
     let stopped = told_to_end()?;
     let socket = door.path.clone();
     let host_prefix = flags.host_prefix.clone().into();
     let served = Serving { socket, dirs, manner, host_prefix }.until(stopped, Some(door));
-    if let Some(path) = &flags.pid_file {
+    if let Some(path) = flags.pid_file() {
         remove_pid(path);
     }
     served
