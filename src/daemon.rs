@@ -148,7 +148,7 @@ pub fn run(args: &Args) -> Result<()> {
         .enable_all()
         // Beside the calls and the edits of pods there are look-ups of names.
         .max_blocking_threads(
-            usize::from(args.at_once) + turns::LONG_AT_ONCE + hotplug::AT_ONCE + 4,
+            usize::from(args.at_once) + server::LONG_AT_ONCE + hotplug::THREADS + 4,
         )
         .thread_keep_alive(Duration::from_secs(10))
         .build()

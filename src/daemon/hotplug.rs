@@ -16,15 +16,12 @@ use std::{
 
 use kube::{ResourceExt, runtime::watcher::Event};
 use tokio::{
-    sync::{
-        Semaphore,
-        mpsc::{UnboundedReceiver, UnboundedSender},
-    },
+    sync::mpsc::{UnboundedReceiver, UnboundedSender},
     task::{JoinSet, spawn_blocking},
     time::{Instant, sleep_until},
 };
 
-use super::{cached::Cached, metrics::Metrics};
+use super::{cached::Cached, metrics::Metrics, turns::Turns};
 use crate::kubernetes::{client::object::AnyObject, cluster::Pod, selection::NETWORKS};
 
 /// The pause before the first new try; each next one is twice as long.
@@ -34,7 +31,13 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// How many pods are edited at once.
-pub const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 8;
+
+/// How many edits may take long at once, beside those.
+const LONG_AT_ONCE: usize = 32;
+
+/// How many threads edits have at most.
+pub const THREADS: usize = AT_ONCE + LONG_AT_ONCE;
 
 /// A pod's namespace and name.
 type Key = (String, String);
@@ -109,7 +112,7 @@ pub async fn follow(
     let mut seen: HashMap<Key, Seen> = HashMap::new();
     // Pods that something is at work on, and those of them that were told of meanwhile.
     let mut busy: HashMap<Key, bool> = HashMap::new();
-    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let turns = Arc::new(Turns::new(AT_ONCE, LONG_AT_ONCE, None));
     let mut edits = JoinSet::new();
     loop {
         let free = seen.iter().filter(|(key, _)| !busy.contains_key(*key));
@@ -183,13 +186,16 @@ pub async fn follow(
             busy.insert(key, false);
             let (turns, own, counted) = (turns.clone(), cluster.clone(), metrics.clone());
             edits.spawn(async move {
-                let _turn = turns.acquire_owned().await;
                 let edited = pod.clone();
                 let work = move || edit::run(&own, &edited, &record, &counted);
-                let outcome = spawn_blocking(work).await.unwrap_or_else(|error| {
-                    tracing::error!(%error, "the edit of a pod broke off");
-                    Outcome::Failed
-                });
+                let outcome = match turns.next().await {
+                    Some(turn) => turn.work(work).await.unwrap_or_else(|error| {
+                        tracing::error!(%error, "the edit of a pod broke off");
+                        Outcome::Failed
+                    }),
+                    // Nobody ends these.
+                    None => Outcome::Failed,
+                };
                 (pod, outcome)
             });
         }

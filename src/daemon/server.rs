@@ -34,6 +34,9 @@ use crate::{
 /// How long a plugin may take to send its request.
 const SENDING: Duration = Duration::from_secs(10);
 
+/// How many calls may take long at once, beside those at work.
+pub const LONG_AT_ONCE: usize = 128;
+
 /// How often a plugin is told that the daemon is alive. The plugin's patience is ten times as long.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 
@@ -77,7 +80,7 @@ impl Server {
         Self {
             network: NodeId::own(&dirs).network,
             dirs,
-            turns: Turns::new(args.at_once.into(), metrics.clone()),
+            turns: Turns::new(args.at_once.into(), LONG_AT_ONCE, Some(metrics.clone())),
             most_waiting: args.waiting.into(),
             taken: watch::channel(0).0,
             most_at_work: args.at_once.into(),

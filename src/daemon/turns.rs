@@ -1,4 +1,4 @@
-//! How many calls are at work at once.
+//! How many calls are at work at once, or edits of pods.
 //!
 //! What takes long computes nothing: it waits for a DHCP server, or for a plugin of others. Others are not to wait with it, so it
 //! makes room for them after a while.
@@ -18,15 +18,13 @@ use super::metrics::Metrics;
 
 /// How long a call counts as one of those at work: hundreds of times as long as a chain takes that waits for nobody.
 const LONG: Duration = Duration::from_secs(5);
-/// How many calls may take longer than that, and not count. Each has a thread.
-pub const LONG_AT_ONCE: usize = 128;
 
 /// The places of calls at work.
 pub struct Turns {
     /// Closed when the daemon is to end.
     at_work: Arc<Semaphore>,
     long: Arc<Semaphore>,
-    metrics: Arc<Metrics>,
+    counted: Option<Arc<Metrics>>,
 }
 
 /// The place of one call.
@@ -45,12 +43,12 @@ impl Drop for Place {
 }
 
 impl Turns {
-    /// So many at once.
-    pub fn new(at_once: usize, metrics: Arc<Metrics>) -> Self {
+    /// `at_once` at a time, and `long_at_once` beside them that take long. Each has a thread. `counted`: where those at work are told.
+    pub fn new(at_once: usize, long_at_once: usize, counted: Option<Arc<Metrics>>) -> Self {
         Self {
             at_work: Arc::new(Semaphore::new(at_once)),
-            long: Arc::new(Semaphore::new(LONG_AT_ONCE)),
-            metrics,
+            long: Arc::new(Semaphore::new(long_at_once)),
+            counted,
         }
     }
 
@@ -62,8 +60,10 @@ impl Turns {
     /// Waits for a turn; `None` where there will be none. It is over when `work` is.
     pub async fn next(&self) -> Option<Turn<'_>> {
         let permit = self.at_work.clone().acquire_owned().await.ok()?;
-        self.metrics.at_work.inc();
-        let counted = Some(self.metrics.clone());
+        let counted = self.counted.clone();
+        if let Some(metrics) = &counted {
+            metrics.at_work.inc();
+        }
         Some(Turn { turns: self, place: Place { _permit: permit, counted } })
     }
 }
