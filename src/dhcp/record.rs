@@ -125,6 +125,13 @@ impl Leases {
         }
     }
 
+    /// Has no lease begin later than now: one whose time is still to come would end much too late.
+    fn begin_by(&mut self, now: Duration) {
+        for since in [&mut self.since, &mut self.since_v6] {
+            *since = now.as_secs().min(*since);
+        }
+    }
+
     /// That of a family is no more.
     pub fn take(&mut self, family: Family) -> Option<Lease> {
         match family {
@@ -243,7 +250,8 @@ impl Records {
                     );
                     return Read::Nothing;
                 }
-                Ok(record) if self.path(&record.key) == path => {
+                Ok(mut record) if self.path(&record.key) == path => {
+                    record.leases.begin_by(uptime());
                     return Read::Record(Box::new(record));
                 }
                 Ok(_) => "it is about another attachment than its name says".to_owned(),

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod carrier;
+mod changed;
 mod each;
 mod ends;
 mod in_the_node_daemon;

@@ -94,6 +94,31 @@ fn a_clock_that_jumps_between_two_daemons_ends_no_lease() {
     }
 }
 
+/// Of one from before there were leases of IPv6, that counted seconds by the clock on the wall.
+#[test]
+fn a_record_of_an_earlier_form_is_read_and_its_lease_has_an_end() {
+    let node = Node::new();
+    let mut lan = Lan::with(&node, Program::Isc, short(12, [4, 8]));
+    let mut daemon = lan.daemon();
+    let pod = node.container("pod");
+    let first = address(&lan.catena().add(&list(), &pod));
+    daemon.kill();
+    lan.server.stop();
+    let path = &records()[0];
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let known = record.as_object_mut().unwrap();
+    known.retain(|key, _| !key.ends_with("V6"));
+    assert!(known["since"].as_u64().unwrap() < 1_700_000_000, "{known:?}");
+    known.insert("since".to_owned(), 1_700_000_000.into());
+    fs::write(path, record.to_string()).unwrap();
+    let daemon = Daemon::catenas(&node, &["-timeout", "1s"]);
+    daemon.await_log(&format!("{first} is not confirmed yet"));
+    daemon.await_log("it has expired");
+    await_address(&pod, None);
+    lan.server.resume();
+    await_address(&pod, Some(&first));
+}
+
 #[test]
 fn another_container_under_the_same_path_is_left_alone() {
     let node = Node::new();

@@ -45,6 +45,8 @@ pub struct Pool {
     pub lease: u32,
     /// When it is to be renewed and when to be rebound, in seconds. dnsmasq's DHCPv6 takes its own times.
     pub times: [u32; 2],
+    /// The length of the subnet's prefix that clients are told (IPv4 by dhcpd; the others say 24, as it is).
+    pub prefix: u8,
     /// The last byte of the router that 10.9.0.0/16 is behind (IPv4; 10.7.0.3 as a rule).
     pub via: u8,
 }
@@ -52,7 +54,7 @@ pub struct Pool {
 impl Pool {
     /// Ten addresses for an hour.
     pub fn new(family: Family) -> Self {
-        Self { family, addresses: 10, lease: 3600, times: [1800, 3150], via: 3 }
+        Self { family, addresses: 10, lease: 3600, times: [1800, 3150], prefix: 24, via: 3 }
     }
 }
 

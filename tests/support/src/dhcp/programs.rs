@@ -1,5 +1,6 @@
 //! How each program is told what to serve.
 
+use std::net::Ipv4Addr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -110,12 +111,13 @@ impl DhcpServer<'_> {
     }
 
     pub(super) fn isc(&self) -> Run {
-        let ([first, last], Pool { lease, times: [renew, rebind], via, .. }) =
+        let ([first, last], Pool { lease, times: [renew, rebind], prefix, via, .. }) =
             (self.range(), self.pool);
         let general = format!(
             "authoritative; ddns-update-style none; ping-check false; \
              default-lease-time {lease}; max-lease-time {lease}; min-lease-time {lease};\n"
         );
+        let mask = Ipv4Addr::from(u32::MAX << (32 - prefix));
         let (flag, own) = match self.pool.family {
             Family::V4 => (
                 "-4",
@@ -123,6 +125,7 @@ impl DhcpServer<'_> {
                     "option classless code 121 = array of unsigned integer 8;\n\
                      option dhcp-renewal-time {renew}; option dhcp-rebinding-time {rebind};\n\
                      subnet 10.7.0.0 netmask 255.255.255.0 {{ range {first} {last}; option routers 10.7.0.1; \
+                     option subnet-mask {mask}; \
                      option domain-name-servers 10.7.0.2; option domain-name \"example.org\"; option interface-mtu 1400; \
                      option classless 16,10,9,10,7,0,{via},0,10,7,0,1; }}\n"
                 ),
