@@ -126,7 +126,7 @@ impl Plugin<Node> for Bandwidth {
                 EgressAt::Host => wrong_at_host(call.attachment, limit, &config, &ends, &host)?,
                 EgressAt::Container => {
                     let container = node.container(call.attachment.netns()?)?;
-                    wrong_tbf(container.net(), &ends.inside, limit, &config, &ends)?
+                    wrong_tbf(container.net()?, &ends.inside, limit, &config, &ends)?
                         .into_iter()
                         .collect()
                 }
@@ -151,7 +151,7 @@ impl Plugin<Node> for Bandwidth {
             EgressAt::Host => repair_ifb(call.attachment, limit, &config, &ends, &host),
             EgressAt::Container => {
                 let container = node.container(call.attachment.netns()?)?;
-                repair_tbf(container.net(), &ends.inside, limit, &config, &ends, "egress")
+                repair_tbf(container.net()?, &ends.inside, limit, &config, &ends, "egress")
             }
         }
     }
@@ -161,7 +161,7 @@ impl Plugin<Node> for Bandwidth {
 /// interfaces, and calico's has the host's end as if it was in the container.
 fn ends(attachment: &Attachment, node: &Node) -> Result<Ends> {
     let container = node.container(attachment.netns()?)?;
-    let inside = container.net().link().require(&attachment.ifname)?;
+    let inside = container.net()?.link().require(&attachment.ifname)?;
     let ifname = &attachment.ifname;
     if inside.kind != "veth" {
         let kind = if inside.kind.is_empty() { "no virtual device" } else { &inside.kind };
@@ -201,10 +201,10 @@ fn shape_inside(
     undo: &mut Undo<'_, '_>,
 ) -> Result<()> {
     let netns = attachment.netns()?.to_owned();
-    undo.container(&netns)?.net().tc().tbf_add(&ends.inside, tbf)?;
+    undo.container(&netns)?.net()?.tc().tbf_add(&ends.inside, tbf)?;
     let dev = ends.inside.clone();
     undo.push("shaping of what the container sends", move |node| {
-        node.container(&netns)?.net().tc().root_del(&dev)?;
+        node.container(&netns)?.net()?.tc().root_del(&dev)?;
         Ok(())
     });
     Ok(())
@@ -267,7 +267,7 @@ fn unshape(attachment: &Attachment, known: Option<&Config>, node: &Node) -> Resu
     let mut outside = host.link().get(&crate::host_veth(attachment))?;
     let container = node.container_if_there(attachment.netns.as_deref());
     let inside = match &container {
-        Ok(Some(container)) => container.net().link().get(&attachment.ifname)?,
+        Ok(Some(container)) => container.net()?.link().get(&attachment.ifname)?,
         // Without the namespace the veth is gone, too.
         _ => None,
     };
@@ -289,7 +289,7 @@ fn unshape(attachment: &Attachment, known: Option<&Config>, node: &Node) -> Resu
     let in_container = known
         .is_some_and(|config| config.egress.is_some() && config.egress_at == EgressAt::Container);
     if let (true, Ok(Some(container)), Some(dev)) = (in_container, &container, inside) {
-        container.net().tc().root_del(&dev)?;
+        container.net()?.tc().root_del(&dev)?;
     }
     Ok(())
 }

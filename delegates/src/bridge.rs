@@ -97,10 +97,11 @@ impl Plugin<Node> for Bridge {
             }
         } else if !conf.disable_container_interface {
             let up = Change { up: Some(true), ..Change::default() };
-            veth.container.net().link().set(&veth.inside.name, &up)?;
+            veth.container.net()?.link().set(&veth.inside.name, &up)?;
         }
         if !conf.disable_container_interface {
             veth.await_traffic(&*node.host()?, &result.ips)?;
+            interface::announce(veth.container.net()?, &veth.inside, &result.ips)?;
         }
         conf.ip_masq_backend.note();
         let owner = owner(attachment);
@@ -196,7 +197,7 @@ fn manner(conf: &Conf) -> Manner {
 /// The sysctls of the container's interface.
 fn inside_sysctls(conf: &Conf, name: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
     let mut sysctls = interface::sysctls(name, ips);
-    // Neighbours learn of the new address at once, where another had it a moment ago.
+    // Neighbours learn at once of another hardware address that the interface gets.
     sysctls.push(Sysctl::wanted(Sysctl::conf(Family::V4, name, "arp_notify"), "1"));
     let accept_dad = Sysctl::conf(Family::V6, name, "accept_dad");
     if conf.enable_dad {
@@ -217,5 +218,5 @@ fn configure(container: &Container, inside: &Link, conf: &Conf, result: &CniResu
         container.write(&inside_sysctls(conf, &inside.name, &ips))?;
     }
     interface::set_up(container, inside, &ips, manner(conf))?;
-    interface::add_routes(container.net(), inside.index, &ips, &result.routes)
+    interface::add_routes(container.net()?, inside.index, &ips, &result.routes)
 }

@@ -10,7 +10,10 @@ mod result;
 mod unrecorded;
 pub(crate) mod veth;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use chain::{
     Attachment, Call, CniResult, Error, History, NetworkCall, PluginConf, Result,
@@ -118,13 +121,29 @@ pub(crate) fn set_up(
     ips: &[&IpConfig],
     manner: Manner,
 ) -> Result<()> {
-    let net = container.net();
-    for ip in ips {
+    let net = container.net()?;
+    let (v6, v4): (Vec<_>, Vec<_>) = ips.iter().partition(|ip| ip.address.addr().is_ipv6());
+    for ip in v6 {
         net.addr().add(link.index, &manner.address(ip))?;
     }
     net.link().set(&link.name, &Change { up: Some(true), ..Change::default() })?;
+    // Not before: where `arp_notify` is set the kernel would announce them within that call, which takes as long as there are
+    // neighbours (see `announce`).
+    for ip in v4 {
+        net.addr().add(link.index, &manner.address(ip))?;
+    }
     if manner.detect_duplicates && ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
         settle(net, link)?;
+    }
+    Ok(())
+}
+
+/// Tells neighbours about IPv4 addresses, which others may have had a moment ago.
+pub(crate) fn announce(net: &Net, link: &Link, ips: &[IpConfig]) -> Result<()> {
+    for ip in ips {
+        if let IpAddr::V4(ip) = ip.address.addr() {
+            net.neigh().announce(link.index, ip)?;
+        }
     }
     Ok(())
 }

@@ -27,12 +27,12 @@ impl Plugin<Node> for Loopback {
     fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
         let netns = call.attachment.netns()?;
         let container = node.container(netns)?;
-        let net = container.net();
+        let net = container.net()?;
         let lo = net.link().require(LO)?;
         let mut node = Undo::on(node);
         if !lo.up {
             set(net, true)?;
-            node.push("interface lo", move |node| set(node.container(netns)?.net(), false));
+            node.push("interface lo", move |node| set(node.container(netns)?.net()?, false));
         }
         let addresses = net.addr().list(lo.index)?;
         if let Some(foreign) = addresses.iter().find(|address| !address.net.addr().is_loopback()) {
@@ -64,14 +64,14 @@ impl Plugin<Node> for Loopback {
 
     fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
         match node.container_if_there(call.attachment.netns.as_deref())? {
-            Some(container) => set(container.net(), false),
+            Some(container) => set(container.net()?, false),
             None => Ok(()),
         }
     }
 
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
         let container = node.container(call.attachment.netns()?)?;
-        let net = container.net();
+        let net = container.net()?;
         if net.link().require(LO)?.up {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl Plugin<Node> for Loopback {
     }
 
     fn repair(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
-        set(node.container(call.attachment.netns()?)?.net(), true)
+        set(node.container(call.attachment.netns()?)?.net()?, true)
     }
 }
 

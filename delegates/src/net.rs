@@ -35,14 +35,12 @@ pub struct Net {
 }
 
 impl Net {
-    /// A socket in the caller's namespace.
-    pub(crate) fn host() -> Result<Self> {
-        Ok(Self { socket: open()?, place: "the host".to_owned() })
-    }
-
-    /// A socket in a container's namespace.
-    pub(crate) fn container(netns: &Netns) -> Result<Self> {
-        Ok(Self { socket: netns.enter(open)??, place: netns.path().display().to_string() })
+    /// A socket in the caller's namespace, which messages call `place`.
+    pub(crate) fn here(place: String) -> Result<Self> {
+        // Makes the kernel honour the filters of a listing instead of passing over them.
+        let strict = |socket: &netlink_sys::Socket| socket.set_netlink_get_strict_chk(true);
+        let socket = Socket::open(NETLINK_ROUTE, strict).map_err(NetError::Socket)?;
+        Ok(Self { socket, place })
     }
 
     /// Where this is, for messages: "the host" or the namespace's path.
@@ -100,13 +98,4 @@ impl Net {
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
         self.socket.dump(message)
     }
-}
-
-/// Opens a route netlink socket in the calling thread's namespace.
-fn open() -> Result<Socket<RouteNetlinkMessage>> {
-    Socket::open(NETLINK_ROUTE, |socket| {
-        // Makes the kernel honour the filters of a listing instead of passing over them.
-        socket.set_netlink_get_strict_chk(true)
-    })
-    .map_err(NetError::Socket)
 }

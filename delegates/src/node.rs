@@ -51,10 +51,10 @@ struct Netfilter {
     conntrack: Option<Conntrack>,
 }
 
-/// A container's namespace, held open for the run, and a socket in it.
+/// A container's namespace, held open for the run, and a socket in it, opened when first used.
 pub struct Container {
     netns: Netns,
-    net: Net,
+    net: OnceCell<Net>,
 }
 
 impl Container {
@@ -64,13 +64,31 @@ impl Container {
     }
 
     /// Its network configuration.
-    pub fn net(&self) -> &Net {
-        &self.net
+    pub fn net(&self) -> Result<&Net> {
+        if let Some(net) = self.net.get() {
+            return Ok(net);
+        }
+        let net = self.visit(|| ())?.1;
+        Ok(self.net.get_or_init(|| net))
     }
 
     /// Writes sysctls in it, all in one visit.
     pub fn write(&self, sysctls: &[Sysctl]) -> Result<()> {
-        Ok(sysctl::write_in(&self.netns, sysctls)?)
+        if self.net.get().is_some() || sysctls.is_empty() {
+            return Ok(sysctl::write_in(&self.netns, sysctls)?);
+        }
+        // Each visit is a thread. This one opens the socket as well, which is used next.
+        let place = self.netns.path().display().to_string();
+        let (written, net) = self.visit(|| sysctl::write(sysctls, &place))?;
+        self.net.get_or_init(|| net);
+        Ok(written?)
+    }
+
+    /// Does something in the namespace, and opens a socket there.
+    fn visit<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<(T, Net)> {
+        let place = self.netns.path().display().to_string();
+        let (done, net) = self.netns.enter(|| (work(), Net::here(place)))?;
+        Ok((done, net?))
     }
 
     /// Reads sysctls in it, all in one visit (see [`sysctl::read_in`]).
@@ -100,7 +118,7 @@ impl Node {
         if let Some(net) = self.host.get() {
             return Ok(Rc::clone(net));
         }
-        let net = Rc::new(Net::host()?);
+        let net = Rc::new(Net::here("the host".to_owned())?);
         Ok(Rc::clone(self.host.get_or_init(|| net)))
     }
 
@@ -111,8 +129,7 @@ impl Node {
             return Ok(container);
         }
         let netns = Netns::open(path)?;
-        let net = Net::container(&netns)?;
-        let container = Rc::new(Container { netns, net });
+        let container = Rc::new(Container { netns, net: OnceCell::new() });
         self.containers.borrow_mut().push(Rc::clone(&container));
         Ok(container)
     }

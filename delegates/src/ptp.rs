@@ -100,7 +100,7 @@ impl Plugin<Node> for Ptp {
         let ips = interface::addresses(&result, CONTAINER)?;
         veth.container.write(&inside_sysctls(&veth.inside.name, &ips))?;
         interface::set_up(&veth.container, &veth.inside, &ips, MANNER)?;
-        let net = veth.container.net();
+        let net = veth.container.net()?;
         for ip in &ips {
             for route in inside_routes(ip, veth.inside.index)? {
                 net.route().add(&route)?;

@@ -94,7 +94,7 @@ impl Plugin<Node> for Tuning {
                 words(found.as_deref().unwrap_or("absent")).as_str(),
             );
         }
-        if let Some(link) = findings.link(container.net(), &call.attachment.ifname)? {
+        if let Some(link) = findings.link(container.net()?, &call.attachment.ifname)? {
             conf.link.compare(&link, &mut findings);
         }
         findings.verdict()
@@ -116,7 +116,7 @@ fn tune(conf: &Conf, container: &Container, ifname: &str) -> Result<()> {
         sysctls.map(|one| Sysctl::required(&*one.key, one.value.clone())).collect();
     container.write(&sysctls)?;
     for change in conf.link.changes() {
-        container.net().link().set(ifname, &change)?;
+        container.net()?.link().set(ifname, &change)?;
     }
     Ok(())
 }

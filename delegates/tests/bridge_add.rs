@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::Case;
 use serde_json::{Value, json};
-use testnode::{Container, Node, Shared, Snapshot, assert_same};
+use testnode::{Container, Node, Shared, Snapshot, assert_same, until};
 
 fn host_local(subnets: &[&str]) -> Value {
     let ranges: Vec<_> = subnets.iter().map(|subnet| json!([{ "subnet": subnet }])).collect();
@@ -106,6 +106,23 @@ fn a_dual_stack_container_reaches_its_gateway_and_another_and_is_taken_away_with
     first.del().unwrap();
     second.del().unwrap();
     assert_only_shared_things_are_left(&before, &outer);
+}
+
+#[test]
+fn neighbours_learn_of_an_address_that_another_container_had() {
+    let outer = Node::new();
+    let (c1, c2) = (outer.container("c1"), outer.container("c2"));
+    let conf = json!({ "type": "bridge", "bridge": "br0", "ipam": host_local(&["10.1.0.0/24"]) });
+    Case::new(conf.clone(), &c1).add().unwrap();
+    // As it would be for half a minute and longer.
+    let stale = ["lladdr", "02:00:00:00:00:99", "dev", "eth0", "nud", "reachable"];
+    c1.run([&["ip", "neigh", "replace", "10.1.0.3"], &stale[..]].concat());
+    let result = Case::new(conf, &c2).add().unwrap();
+    assert_eq!(result.ips[0].address.to_string(), "10.1.0.3/24");
+    until("the neighbour has the new hardware address", Duration::from_secs(10), || {
+        let known = c1.json(["ip", "-j", "neigh", "show", "10.1.0.3"])[0]["lladdr"].clone();
+        (known == result.interfaces[2].mac.as_str()).then_some(())
+    });
 }
 
 #[test]
@@ -300,7 +317,7 @@ fn with_enabledad_a_duplicate_address_is_found_and_the_add_undone() {
     let first = Case::new(conf.clone(), &c1);
     first.add().unwrap();
     assert!(c1.pings("fd00:1::1"));
-    testnode::until("the port's own address is settled", Duration::from_secs(5), || {
+    until("the port's own address is settled", Duration::from_secs(5), || {
         outer.run(["ip", "-o", "addr", "show", "tentative"]).is_empty().then_some(())
     });
     let before = kernel(&outer);

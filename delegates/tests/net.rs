@@ -106,7 +106,7 @@ fn addresses_and_routes_are_added_listed_and_removed() {
     let node = Node::new();
     veth(&node, &container, "vetha", None);
     let inside = node.container(container.path()).unwrap();
-    let net = inside.net();
+    let net = inside.net().unwrap();
     let eth0 = net.link().require("eth0").unwrap().index;
     let up = Change { up: Some(true), ..Change::default() };
     net.link().set("eth0", &up).unwrap();
@@ -158,7 +158,8 @@ fn addresses_and_routes_are_added_listed_and_removed() {
 fn what_is_no_container_is_refused() {
     let outer = TestNode::new();
     let node = Node::new();
-    let refused = |path: &Path| node.container(path).map(|_| ()).unwrap_err();
+    let refused =
+        |path: &Path| node.container(path).and_then(|inside| inside.net().map(|_| ())).unwrap_err();
     assert_eq!(refused(Path::new("/run/netns/absent")).code, Code::UnknownContainer);
     assert_eq!(refused(&outer.fresh_path("absent")).code, Code::UnknownContainer);
     assert_eq!(refused(Path::new("/proc/self/ns/mnt")).code, Code::InvalidNetNs);
@@ -198,7 +199,7 @@ fn the_other_end_of_a_veth_is_the_one_that_leads_back() {
     }
     let other_end = |container: &Container| {
         let inside = node.container(container.path()).unwrap();
-        let eth0 = inside.net().link().require("eth0").unwrap();
+        let eth0 = inside.net().unwrap().link().require("eth0").unwrap();
         assert_eq!((eth0.index, eth0.peer), (7, Some(700)));
         node.host().unwrap().link().other_end(&eth0, inside.netns()).unwrap()
     };

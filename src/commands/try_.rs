@@ -316,7 +316,7 @@ fn lay_cable(node: &Node) -> Result<Namespace> {
         peer: VethPeer { name: "eth0", mac: Mac::random()?, netns: &netns },
     })?;
     let neighbour = node.container(outside.path())?;
-    let neighbour = neighbour.net();
+    let neighbour = neighbour.net()?;
     neighbour.link().set("eth0", &Change { up: Some(true), ..Change::default() })?;
     for (net, name, ends) in [(&*host, "uplink", NODE_END), (neighbour, "eth0", OUTSIDE_END)] {
         let index = net.link().require(name)?.index;

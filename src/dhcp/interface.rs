@@ -40,7 +40,7 @@ pub fn configure(
     let mut new = new.clone();
     let known = record.leases.without(family).unwrap_or_default();
     leave_out(&mut new, record, known, dirs)?;
-    change(container.net(), &link.name, old, &new)
+    change(container.net()?, &link.name, old, &new)
 }
 
 /// Looks at what the interface has of a lease, and puts back what it has lost.
@@ -49,7 +49,7 @@ pub fn see_to(record: &Record, family: Family, lease: &CniResult, dirs: &Dirs) -
     let Some((container, link)) = interface_of(&node, record)?.filter(|(_, link)| link.up) else {
         return Ok(Seen::Nothing);
     };
-    let (net, ifname) = (container.net(), &link.name);
+    let (net, ifname) = (container.net()?, &link.name);
     let mut lacks = lacking(net, ifname, lease)?;
     let Some(known) = record.leases.without(family) else {
         // The address is the plugin's to set.

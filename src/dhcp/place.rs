@@ -37,7 +37,7 @@ pub fn namespace(path: &Path) -> Result<NetnsId> {
 pub fn look(record: &Record, families: &[Family]) -> Result<Seen> {
     let (node, ifname) = (Node::new(), &record.key.ifname);
     let container = enter(&node, record)?;
-    let link = container.net().link().require(ifname)?;
+    let link = container.net()?.link().require(ifname)?;
     if families.contains(&Family::V6) {
         let key = Sysctl::conf(sysctl::Family::V6, ifname, "disable_ipv6");
         container.write(&[Sysctl::required(key, "0")])?;
@@ -61,7 +61,7 @@ pub fn open(record: &Record, family: Family) -> Result<Option<Opened>> {
     let Some((container, link)) = interface_of(&node, record)? else { return Ok(None) };
     let ifname = &link.name;
     if !link.up {
-        container.net().link().set(ifname, &Change { up: Some(true), ..Change::default() })?;
+        container.net()?.link().set(ifname, &Change { up: Some(true), ..Change::default() })?;
     }
     let carries = link.up && is_carried(&node, &container, &link)?;
     let opened = container.netns().enter(|| Socket::open(family, ifname))?;
@@ -93,7 +93,7 @@ pub fn interface_of(node: &Node, record: &Record) -> Result<Option<(Rc<Container
         return Ok(None);
     }
     let container = enter(node, record)?;
-    let links = container.net().link();
+    let links = container.net()?.link();
     let mut link = record.ifindex.map_or(Ok(None), |index| links.get_index(index))?;
     if link.is_none() {
         // One that was made anew, or a record of an older version.

@@ -19,7 +19,7 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
     let container = node.container(call.attachment.netns()?)?;
     let mut findings = Findings::default();
     let bridge = check_bridge(&mut findings, &host, &conf, result)?;
-    if let Some(inside) = findings.link(container.net(), &call.attachment.ifname)? {
+    if let Some(inside) = findings.link(container.net()?, &call.attachment.ifname)? {
         check_inside(&mut findings, call, &conf, &container, &inside, result)?;
         check_port(&mut findings, &host, &conf, &inside, bridge.as_ref(), result)?;
     }
@@ -83,7 +83,7 @@ fn check_inside(
     if ips.is_empty() {
         findings.add("the result of ADD has no addresses");
     }
-    findings.addresses_and_routes(container.net(), inside, &ips, &result.routes)
+    findings.addresses_and_routes(container.net()?, inside, &ips, &result.routes)
 }
 
 fn check_port(

@@ -20,7 +20,7 @@ pub(super) fn repair(call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
     let result = call.prev_result.ok_or_else(|| Error::config("there is no result of ADD"))?;
     let host = node.host()?;
     let container = node.container(call.attachment.netns()?)?;
-    let inside = container.net().link().get(&call.attachment.ifname)?;
+    let inside = container.net()?.link().get(&call.attachment.ifname)?;
 
     let bridge = {
         let _in_use = host::Lock::shared(node.dirs())?;
@@ -78,12 +78,12 @@ fn repair_inside(
     let Some(position) = interface::position(call.attachment, result) else { return Ok(()) };
     if call.conf.ipam.is_none() {
         let up = !conf.disable_container_interface;
-        return interface::repair_link(container.net(), inside, result, mtu, up);
+        return interface::repair_link(container.net()?, inside, result, mtu, up);
     }
     let ips = interface::addresses(result, position)?;
     let sysctls = inside_sysctls(conf, &inside.name, &ips);
     let how = (mtu, sysctls.as_slice(), manner(conf));
     interface::repair_inside(container, inside, result, &ips, how)?;
     let routes = interface::result_routes(&result.routes, inside.index, &ips);
-    interface::repair_routes(container.net(), &routes)
+    interface::repair_routes(container.net()?, &routes)
 }

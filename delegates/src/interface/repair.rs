@@ -71,7 +71,7 @@ pub(crate) fn repair_inside(
     ips: &[&IpConfig],
     (mtu, sysctls, manner): (Option<u32>, &[Sysctl], Manner),
 ) -> Result<()> {
-    let net = container.net();
+    let net = container.net()?;
     container.write(sysctls)?;
     repair_link(net, inside, result, mtu, true)?;
     let addresses: Vec<_> = ips.iter().map(|ip| manner.address(ip)).collect();

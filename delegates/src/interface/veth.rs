@@ -41,7 +41,7 @@ pub(crate) struct Attached {
 impl Attached {
     /// Waits until what the container sends gets through, and what is sent to it. Returns the host's end.
     pub(crate) fn await_traffic(&self, host: &Net, ips: &[IpConfig]) -> Result<Link> {
-        let net = self.container.net();
+        let net = self.container.net()?;
         await_carrier(net, &self.inside.name)?;
         let outside = await_carrier(host, &self.host_name)?;
         if ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
@@ -53,7 +53,7 @@ impl Attached {
 
 /// Refuses a name that is taken in the container.
 pub(crate) fn refuse_taken(container: &Container, ifname: &str) -> Result<()> {
-    match container.net().link().get(ifname)? {
+    match container.net()?.link().get(ifname)? {
         None => Ok(()),
         Some(_) => Err(taken(container, ifname)),
     }
@@ -97,7 +97,13 @@ pub(crate) fn attach<'c>(
             host.link().del(&host_name)?;
             host.link().add(&veth)?
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            if error.errno() == Some(Errno::EINVAL) {
+                // A namespace of another type cannot be entered either, which says it better.
+                container.net()?;
+            }
+            return Err(error.into());
+        }
     };
     let undone = host_name.clone();
     node.push(format!("interface {host_name}"), move |node| {
@@ -121,7 +127,7 @@ pub(crate) fn attach<'c>(
             peer: Some(outside.index),
             ..Link::default()
         },
-        None => container.net().link().require(&attachment.ifname)?,
+        None => container.net()?.link().require(&attachment.ifname)?,
     };
     Ok(Attached { container, inside, host_name, host_mac })
 }
@@ -143,7 +149,7 @@ pub(crate) fn delete_unrecorded(attachment: &Attachment, node: &Node) -> Result<
     let Some(container) = node.container_if_there(attachment.netns.as_deref())? else {
         return Ok(());
     };
-    let net = container.net();
+    let net = container.net()?;
     if net.link().get(&attachment.ifname)?.is_none_or(|link| link.kind != "veth") {
         return Ok(());
     }

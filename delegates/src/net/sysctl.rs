@@ -103,7 +103,8 @@ fn read(key: &str) -> io::Result<Option<String>> {
     }
 }
 
-fn write(sysctls: &[Sysctl], place: &str) -> Result<()> {
+/// Writes sysctls of the calling thread's namespace, which messages call `place`.
+pub(crate) fn write(sysctls: &[Sysctl], place: &str) -> Result<()> {
     for sysctl in sysctls {
         let Err(error) = write_one(sysctl) else { continue };
         if sysctl.required {

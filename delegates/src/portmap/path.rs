@@ -53,7 +53,9 @@ impl Path {
             }
         }
         let container = node.container(attachment.netns()?)?;
-        let Some(inside) = container.net().link().get(&attachment.ifname)? else { return Ok(None) };
+        let Some(inside) = container.net()?.link().get(&attachment.ifname)? else {
+            return Ok(None);
+        };
         Ok(host.link().other_end(&inside, container.netns())?.filter(is_port))
     }
 

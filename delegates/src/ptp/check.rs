@@ -21,7 +21,7 @@ pub(super) fn check(call: &Call<'_, Node>, node: &Node) -> Result<()> {
         None => result.ips.iter().collect(),
     };
     let container = node.container(call.attachment.netns()?)?;
-    let net = container.net();
+    let net = container.net()?;
     let mut findings = Findings::default();
     if ips.is_empty() {
         findings.add("the result of ADD has no addresses");

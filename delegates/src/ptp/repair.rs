@@ -15,7 +15,7 @@ pub(super) fn repair(call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
     let attachment = call.attachment;
     let result = call.prev_result.ok_or_else(|| Error::config("there is no result of ADD"))?;
     let container = node.container(attachment.netns()?)?;
-    let net = container.net();
+    let net = container.net()?;
     if let Some(inside) = net.link().get(&attachment.ifname)?
         && let Some(position) = interface::position(attachment, result)
     {

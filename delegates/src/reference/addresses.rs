@@ -60,7 +60,7 @@ impl<'c> Addresses<'c> {
 
     fn of_interface(&self) -> Option<Vec<IpAddr>> {
         let container = self.node.container_if_there(self.attachment.netns.as_deref()).ok()??;
-        let net = container.net();
+        let net = container.net().ok()?;
         let link = net.link().get(&self.attachment.ifname).ok()??;
         let addresses = net.addr().list(link.index).ok()?;
         Some(addresses.iter().map(|address| address.net.addr()).collect())

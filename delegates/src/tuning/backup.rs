@@ -54,7 +54,7 @@ impl Backup {
             }
         }
         if conf.link != LinkSettings::default() {
-            let link = container.net().link().require(ifname)?;
+            let link = container.net()?.link().require(ifname)?;
             backup.mac = conf.link.mac.map(|_| link.mac_text());
             backup.promisc = conf.link.promisc.map(|_| link.promisc);
             backup.mtu = conf.link.mtu.map(|_| link.mtu);
@@ -106,9 +106,10 @@ impl Backup {
             allmulti: self.allmulti,
             tx_queue_len: self.tx_queue_len,
         };
-        let there = container.net().link().get(ifname).is_ok_and(|link| link.is_some());
-        for change in saved.changes().iter().rev().filter(|_| there) {
-            if let Err(error) = container.net().link().set(ifname, change) {
+        let net = container.net();
+        let net = net.as_ref().ok().filter(|net| net.link().get(ifname).is_ok_and(|l| l.is_some()));
+        for (change, net) in saved.changes().iter().rev().zip(net.into_iter().cycle()) {
+            if let Err(error) = net.link().set(ifname, change) {
                 tracing::warn!(%error, "not restored");
             }
         }

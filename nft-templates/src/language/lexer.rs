@@ -36,7 +36,22 @@ impl fmt::Display for Kind<'_> {
     }
 }
 
-const SYMBOLS: [&str; 10] = ["!=", "==", "{", "}", ",", "=", "+", "&", "|", "@"];
+/// The symbol that a text begins with.
+fn symbol(first: char, text: &str) -> Option<&'static str> {
+    Some(match first {
+        '!' if text.starts_with("!=") => "!=",
+        '=' if text.starts_with("==") => "==",
+        '{' => "{",
+        '}' => "}",
+        ',' => ",",
+        '=' => "=",
+        '+' => "+",
+        '&' => "&",
+        '|' => "|",
+        '@' => "@",
+        _ => return None,
+    })
+}
 
 /// Splits a text into tokens. A point or colon that stands alone is a symbol; within a word (a name, an
 /// address) it belongs to the word, as nft has it, too.
@@ -61,7 +76,7 @@ pub(crate) fn lex<'t>(file: &str, text: &'t str) -> Result<Vec<Token<'t>>, Error
                 };
                 push(Kind::Quoted(&rest[1..=end]));
                 end + 2
-            } else if let Some(symbol) = SYMBOLS.into_iter().find(|s| rest.starts_with(s)) {
+            } else if let Some(symbol) = symbol(first, rest) {
                 push(Kind::Symbol(symbol));
                 symbol.len()
             } else {
@@ -82,7 +97,7 @@ pub(crate) fn lex<'t>(file: &str, text: &'t str) -> Result<Vec<Token<'t>>, Error
 }
 
 fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "_-./:".contains(c)
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':')
 }
 
 /// The error for a text that the compiler does not take.

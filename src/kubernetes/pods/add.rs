@@ -200,7 +200,7 @@ impl Pods<'_> {
 /// A secondary interface's name must not be in use, be it by a delegate of an earlier network.
 fn require_unused(ifname: &str, netns: &Path, node: &Node) -> Result<()> {
     let container = node.container(netns)?;
-    match container.net().link().get(ifname)? {
+    match container.net()?.link().get(ifname)? {
         None => Ok(()),
         Some(_) => Err(Error::config(format!(
             "the pod has an interface {ifname} already: ask for another name (\"interface\", or @NAME in the short form)"

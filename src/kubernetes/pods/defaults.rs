@@ -166,7 +166,7 @@ fn apply(
     result: &mut CniResult,
     container: &Container,
 ) -> Result<()> {
-    let routes = container.net().route();
+    let routes = container.net()?.route();
     for v6 in [false, true] {
         if !one.put_away.has(v6) {
             continue;
@@ -182,7 +182,7 @@ fn apply(
             }
         }
         if let Some(gateway) = gateway {
-            let link = container.net().link().require(&one.ifname)?;
+            let link = container.net()?.link().require(&one.ifname)?;
             let dst = default_of(v6);
             let route = Route { via: Some(gateway), ..Route::new(dst, link.index) };
             let added = if is_there { Ok(false) } else { routes.add(&route) };
@@ -205,7 +205,7 @@ fn apply(
                 one.put_away.kernel.iter().filter(|(_, own)| is_default(&own.dst, v6))
             {
                 // An interface that somebody has removed has no routes.
-                let Some(link) = container.net().link().get(ifname)? else { continue };
+                let Some(link) = container.net()?.link().get(ifname)? else { continue };
                 let ResultRoute { dst, gw, mtu, advmss, priority, table, scope } = *own;
                 let route = Route {
                     via: gw,
@@ -264,7 +264,7 @@ pub fn found(unwanted: &[(String, Route)]) -> Option<Error> {
 /// Takes default routes away.
 pub fn remove(unwanted: &[(String, Route)], netns: &Path, node: &Node) -> Result<()> {
     let container = node.container(netns)?;
-    let routes = container.net().route();
+    let routes = container.net()?.route();
     for (_, route) in unwanted {
         routes.del(route)?;
     }
@@ -280,8 +280,8 @@ fn defaults(
 ) -> Result<Vec<(String, Route)>> {
     let mut found = Vec::new();
     for ifname in interfaces(ifname, result) {
-        if let Some(link) = container.net().link().get(&ifname)? {
-            let routes = container.net().route().list(v6, link.index, None)?;
+        if let Some(link) = container.net()?.link().get(&ifname)? {
+            let routes = container.net()?.route().list(v6, link.index, None)?;
             let defaults = routes.into_iter().filter(|route| is_default(&route.dst, v6));
             found.extend(defaults.map(|route| (ifname.clone(), route)));
         }
