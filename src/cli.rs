@@ -140,6 +140,9 @@ pub fn run() -> ExitCode {
         Verb::Daemon(_) => "info",
         _ => "warn",
     });
+    if matches!(&cli.command, Verb::Try(args) if args.trace) {
+        logging::measure_steps();
+    }
     let done = match cli.command {
         Verb::Add(target) => commands::verbs::add(&target),
         Verb::Del(target) => commands::verbs::del(&target),

@@ -2,6 +2,7 @@
 
 mod file;
 mod settings;
+pub mod steps;
 
 use std::{
     io::{self, IsTerminal, Stderr, Write},
@@ -12,24 +13,28 @@ use std::{
     },
 };
 
+use tracing::{Metadata, Subscriber, subscriber::Interest};
 use tracing_subscriber::{
     Registry,
     filter::{LevelFilter, Targets},
     fmt,
-    layer::SubscriberExt,
+    layer::{Context, Layer, SubscriberExt},
     reload,
     util::SubscriberInitExt,
 };
 
-use self::file::LogFile;
 pub use self::settings::{Rotation, Settings};
+use self::{file::LogFile, steps::Steps};
 
 /// The variable that sets what is logged: a level, or `target=level` pairs with commas between (default: the configuration's
 /// `logLevel`, else `warn`; of the daemon `info`; with `--verbose` `debug`).
 pub const VARIABLE: &str = "CATENA_LOG";
 
-/// What is logged, to be changed once the configuration is read; `None` where the variable says it.
-static FILTER: OnceLock<Option<reload::Handle<Targets, Registry>>> = OnceLock::new();
+/// What is let through, to be changed once the configuration or the command line is read.
+static FILTER: OnceLock<reload::Handle<Filter, Registry>> = OnceLock::new();
+
+/// Whether the variable says what is logged, so that the configuration does not.
+static IS_ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Whether the first configuration that is read sets what this process logs, and where to.
 static FOLLOWS_CONFIGURATION: AtomicBool = AtomicBool::new(false);
@@ -45,17 +50,18 @@ pub fn init(default: &str) {
     let asked = std::env::var(VARIABLE).ok();
     let filter = asked.as_deref().and_then(|text| Targets::from_str(text).ok());
     let unusable = asked.is_some() && filter.is_none();
-    let is_asked = filter.is_some();
-    let filter = filter.unwrap_or_else(|| Targets::from_str(default).expect("a level is a filter"));
-    let (filter, handle) = reload::Layer::new(filter);
+    IS_ASKED.store(filter.is_some(), Ordering::Relaxed);
+    let log = filter.unwrap_or_else(|| Targets::from_str(default).expect("a level is a filter"));
+    let (filter, handle) = reload::Layer::new(Filter { log, all_steps: false });
     let stderr = fmt::layer()
         .with_writer(|| Console(io::stderr()))
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
     let file = fmt::layer().with_writer(|| File).with_ansi(false).with_target(false);
     // A second start is no error: the first one's settings stay.
-    if tracing_subscriber::registry().with(filter).with(stderr).with(file).try_init().is_ok() {
-        let _ = FILTER.set((!is_asked).then_some(handle));
+    let subscriber = tracing_subscriber::registry().with(filter).with(stderr).with(file);
+    if subscriber.with(Steps).try_init().is_ok() {
+        let _ = FILTER.set(handle);
     }
     if unusable {
         tracing::warn!("{VARIABLE} is no log filter; write a level (debug) or target=level pairs");
@@ -89,9 +95,8 @@ pub fn apply(settings: &Settings) {
     let silent = settings.to_stderr == Some(false) && failed.is_none();
     SILENT.store(silent, Ordering::Relaxed);
     let level = settings.level.as_deref().map(level);
-    if let (Some(Some(handle)), Some(Some(level))) = (FILTER.get(), level) {
-        // It fails only where the subscriber is gone.
-        let _ = handle.reload(Targets::new().with_default(level));
+    if let (Some(Some(level)), false) = (level, IS_ASKED.load(Ordering::Relaxed)) {
+        change(|filter| filter.log = Targets::new().with_default(level));
     }
     if let (Some(error), Some(path)) = (failed, &settings.file) {
         tracing::warn!("logFile {}: {error}; the log goes to standard error", path.display());
@@ -101,6 +106,49 @@ pub fn apply(settings: &Settings) {
     }
     if let (Some(None), Some(level)) = (level, &settings.level) {
         tracing::warn!("logLevel {level:?} is unknown; use panic, error, verbose or debug");
+    }
+}
+
+/// Measures all steps from here on, for [`steps::watch`], also where they are not logged.
+pub fn measure_steps() {
+    change(|filter| filter.all_steps = true);
+}
+
+fn change(change: impl FnOnce(&mut Filter)) {
+    if let Some(handle) = FILTER.get() {
+        // It fails only where the subscriber is gone.
+        let _ = handle.modify(change);
+    }
+}
+
+/// What is let through to the log and to those who watch steps.
+struct Filter {
+    log: Targets,
+    /// Whether steps are measured whose lines are not logged.
+    all_steps: bool,
+}
+
+impl Filter {
+    fn measures(&self, metadata: &Metadata<'_>) -> bool {
+        self.all_steps && steps::is_step(metadata)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Filter {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        match self.measures(metadata) {
+            true => Interest::always(),
+            false => Layer::<S>::register_callsite(&self.log, metadata),
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
+        self.measures(metadata) || Layer::enabled(&self.log, metadata, context)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        let hint = Layer::<S>::max_level_hint(&self.log)?;
+        Some(if self.all_steps { hint.max(LevelFilter::DEBUG) } else { hint })
     }
 }
 

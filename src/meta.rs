@@ -71,7 +71,8 @@ impl Plugin<Node> for Meta {
 
     fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
         let executor = within(call.conf, call.runner, node);
-        with_target(call, |target| verbs::del(self.kind, call.conf, &executor, target, node))
+        let verbs = Verbs::new(self.kind, call.conf, &executor, None);
+        with_target(call, |target| verbs::del(verbs, &executor, target, node))
     }
 
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {

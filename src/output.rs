@@ -3,9 +3,11 @@
 use std::io::{self, Write};
 
 use chain::{CniResult, result::IpConfig};
-use comfy_table::Table;
+use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 use serde_json::{Serializer, Value, ser::PrettyFormatter};
+
+use crate::logging::steps::Seen;
 
 /// A result or an error object as the reference plugins print it: indented by four spaces, without a last newline.
 pub fn cni(value: &Value) -> String {
@@ -39,6 +41,28 @@ fn write(text: &[u8]) -> io::Result<()> {
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING).set_header(header);
+    table
+}
+
+/// Steps for people, those within another one below it: their times, and what part that is of the whole.
+pub fn steps_table(steps: &[Seen]) -> Table {
+    let outermost = steps.iter().filter(|step| step.depth == 0);
+    let whole: f64 = outermost.map(|step| step.time.as_secs_f64()).sum();
+    let mut table = table(&["STEP", "TIME", "SHARE", "ABOUT"]);
+    for step in steps {
+        let time = step.time.as_secs_f64();
+        table.add_row([
+            format!("{:indent$}{}", "", step.name, indent = 2 * step.depth),
+            format!("{:.2} ms", time * 1e3),
+            format!("{:.0} %", 100.0 * time / whole),
+            step.about.clone(),
+        ]);
+    }
+    for column in [1, 2] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
     table
 }
 

@@ -14,6 +14,7 @@ use chain::{
 use delegates::Node;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tracing::{Span, span::EnteredSpan};
 
 use crate::{
     handover,
@@ -40,7 +41,10 @@ pub fn run(kind: &'static str) -> ExitCode {
     let read = Invocation::read(kind, &command, |name| env::var_os(name), read_stdin);
     let read = read.and_then(multus_shim::complete);
     let served = match &read {
-        Ok(invocation) if wiring::is_meta(kind) => handover::serve(invocation),
+        Ok(invocation) if wiring::is_meta(kind) => {
+            let _step = invocation.begin();
+            handover::serve(invocation)
+        }
         Ok(invocation) => invocation.serve(None),
         Err(error) => Served::failed(error, Version::LATEST),
     };
@@ -130,6 +134,17 @@ impl Invocation {
         let texts: Vec<_> = ["msg", "details"].into_iter().filter_map(part).collect();
         let Environment { container_id, ifname, .. } = &self.environment;
         tracing::error!(container_id, ifname, "{} failed: {}", self.verb, texts.join("; "));
+    }
+
+    /// The call of a meta plugin, as a step that is called as it is, unless that has begun already: what is logged may be known
+    /// only by the configuration.
+    pub fn begin(&self) -> Option<EnteredSpan> {
+        let Environment { container_id, ifname, .. } = &self.environment;
+        let (verb, container) = (self.verb.as_str(), container_id.as_str());
+        let interface = ifname.as_str();
+        Span::current().is_none().then(|| {
+            tracing::debug_span!("call", step = self.kind, verb, container, interface).entered()
+        })
     }
 
     /// Does what the call says. A panic is the call's failure, not the process's end.
@@ -244,9 +259,12 @@ fn serve_meta(
         prev_result: stdin.prev_result.as_ref(),
     };
     if verb == Verb::Del {
-        return verbs::del(kind, &stdin.conf, executor, &target, node).map(|()| None);
+        let verbs = Verbs::new(kind, &stdin.conf, executor, None);
+        let _step = invocation.begin();
+        return verbs::del(verbs, executor, &target, node).map(|()| None);
     }
     let mut verbs = Verbs::new(kind, &stdin.conf, executor, cluster)?;
+    let _step = invocation.begin();
     match verb {
         Verb::Add => return verbs.add(&target, node).map(Some),
         Verb::Check => verbs.check(&target, node)?,

@@ -217,8 +217,9 @@ fn verbose_tells_the_time_of_each_step_on_standard_error() {
     let output =
         catena(&node, &scripts).cmd(["--verbose", "add", file.to_str().unwrap(), "c1"]).output();
     for delegate in ["show", "mark"] {
-        let told = |line: &&str| line.contains(delegate) && line.contains("duration=");
-        assert!(output.stderr.lines().any(|line| told(&line)), "{output}");
+        let step = format!("step: ADD/{delegate} ");
+        let told = |line: &str| line.contains(&step) && line.contains(" ms ");
+        assert!(output.stderr.lines().any(told), "{output}");
     }
     output.json();
     assert!(Path::new("/sys/class/net/mark").exists());

@@ -84,6 +84,7 @@ impl<'a, N: Node> Executor<'a, N> {
         if list.disable_check {
             return Ok(());
         }
+        let _step = step::begin(Verb::Check, request.attachment);
         let record = match self.keys_of(request.attachment)?.first() {
             Some(key) => self.records.read(key)?,
             None => None,

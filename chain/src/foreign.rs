@@ -66,6 +66,7 @@ impl Exec<'_> {
     pub fn run(&self, request: &Map<String, Value>) -> Result<Vec<u8>, Failure> {
         let stdin = serde_json::to_vec(request).expect("JSON with keys that are strings");
         let program = self.program.display();
+        let _step = tracing::debug_span!("exec", %program).entered();
         let output = process::run(self.program, &self.env(), &stdin, self.limits)
             .map_err(|error| Error::io(format!("{program} could not be run: {error}")))?;
         let Output { end, stdout, stderr } = output;

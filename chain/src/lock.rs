@@ -42,6 +42,7 @@ pub fn failed(path: &Path, error: &io::Error) -> Error {
 /// flock(2) has no time limit. So it is called on a thread of its own, where the kernel queues it as any other: looking
 /// again and again would let those pass who came later.
 fn wait(file: &File, path: &Path, longest: Duration) -> io::Result<()> {
+    let _step = tracing::debug_span!("wait for lock", path = %path.display()).entered();
     // The lock belongs to what is open, not to the descriptor: the thread locks for this file as well, and one that comes
     // too late lets go of it when it closes its own.
     let same = file.try_clone()?;

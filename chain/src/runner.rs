@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
+use tracing::span::EnteredSpan;
 
 use crate::{
     Attachment, Call, CniResult, Code, Error, History, Limits, NetworkCall, Node, Plugin,
@@ -45,6 +46,11 @@ impl<'c> Delegate<'c> {
     /// The IPAM plugin that the configuration names; it gets the same configuration.
     pub fn ipam(conf: &'c PluginConf) -> Option<Self> {
         conf.ipam.as_ref().map(|ipam| Self { kind: &ipam.kind, exec: ipam.exec, conf })
+    }
+
+    /// Its work, as a step that is called as it is.
+    fn begin(self) -> EnteredSpan {
+        tracing::debug_span!("delegate", step = self.kind).entered()
     }
 }
 
@@ -109,6 +115,7 @@ impl<'a, N: Node> Runner<'a, N> {
         prev_result: Option<&CniResult>,
         node: &mut N,
     ) -> Result<CniResult, Failure> {
+        let _step = delegate.begin();
         let conf = delegate.conf;
         let added = match self.built_in(delegate) {
             Some(plugin) => {
@@ -165,6 +172,7 @@ impl<'a, N: Node> Runner<'a, N> {
         node: &mut N,
     ) -> Result<()> {
         let Some(plugin) = self.built_in(delegate) else { return Ok(()) };
+        let _step = delegate.begin();
         let conf = delegate.conf;
         let history = History::Added;
         let call = Call { attachment, conf, prev_result, runner: self, history };
@@ -298,6 +306,7 @@ impl<'a, N: Node> Runner<'a, N> {
         valid: Option<&[ValidAttachment]>,
         built_in: impl FnOnce(&'a dyn Plugin<N>) -> Result<()>,
     ) -> Result<()> {
+        let _step = delegate.begin();
         let conf = delegate.conf;
         let ran = match self.built_in(delegate) {
             Some(plugin) => version_spoken(plugin, conf)

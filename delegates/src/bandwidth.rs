@@ -58,6 +58,7 @@ impl Plugin<Node> for Bandwidth {
         let mut undo = Undo::on(node);
         if let Some(limit) = config.ingress {
             let tbf = chosen(limit, &config, &ends, "ingress");
+            let _step = tracing::debug_span!("qdiscs", of = "ingress").entered();
             host.tc().tbf_add(&ends.outside, &tbf)?;
             let dev = ends.outside.clone();
             undo.push("shaping of what the container receives", move |node| {
@@ -67,6 +68,7 @@ impl Plugin<Node> for Bandwidth {
         }
         if let Some(limit) = config.egress {
             let tbf = chosen(limit, &config, &ends, "egress");
+            let _step = tracing::debug_span!("qdiscs", of = "egress").entered();
             match config.egress_at {
                 EgressAt::Container => shape_inside(call.attachment, &ends, &tbf, &mut undo)?,
                 EgressAt::Host => {

@@ -50,8 +50,10 @@ impl Plugin<Node> for Bridge {
 
         let mut node = Undo::on(node);
         let (bridge, veth) = {
+            let step = tracing::debug_span!("bridge device", interface = conf.bridge).entered();
             let _in_use = host::Lock::shared(node.dirs())?;
             let bridge = host::ensure_bridge(&mut node, &conf)?;
+            drop(step);
             let wanted = veth::Wanted { mac, mtu: conf.mtu(), master: Some(bridge.index) };
             let veth = veth::attach(&mut node, container, attachment, &wanted)?;
             // A bridge that was not given an address of its own takes one from its ports.
@@ -91,6 +93,7 @@ impl Plugin<Node> for Bridge {
         if with_addresses {
             configure(&veth.container, &veth.inside, &conf, &result)?;
             let host = node.host()?;
+            let _step = tracing::debug_span!("gateways").entered();
             for gateway in gateways(&result, &conf) {
                 host::ensure_address(&host, &bridge, gateway, conf.force_address)?;
                 enable_forwarding(&host, Family::of(gateway.addr()))?;

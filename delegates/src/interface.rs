@@ -121,6 +121,7 @@ pub(crate) fn set_up(
     ips: &[&IpConfig],
     manner: Manner,
 ) -> Result<()> {
+    let _step = tracing::debug_span!("addresses", count = ips.len()).entered();
     let net = container.net()?;
     let (v6, v4): (Vec<_>, Vec<_>) = ips.iter().partition(|ip| ip.address.addr().is_ipv6());
     for ip in v6 {
@@ -155,6 +156,7 @@ pub(crate) fn add_routes(
     ips: &[&IpConfig],
     routes: &[ResultRoute],
 ) -> Result<()> {
+    let _step = tracing::debug_span!("routes", count = routes.len()).entered();
     for route in routes {
         net.route().add(&wanted_route(route, index, ips))?;
     }
@@ -165,6 +167,7 @@ pub(crate) fn add_routes(
 ///
 /// Also an address that is not tried for duplicates answers only when the kernel's worker has got to it.
 pub(crate) fn settle(net: &Net, link: &Link) -> Result<()> {
+    let _step = tracing::debug_span!("wait for addresses", interface = link.name).entered();
     let mut tentative = String::new();
     let settled = poll(DAD_LIMIT, || {
         let addresses = net.addr().list(link.index)?;
@@ -187,6 +190,7 @@ pub(crate) fn settle(net: &Net, link: &Link) -> Result<()> {
 
 /// Waits until an end of the veth carries packets: both ends are up, and the kernel acts on that a moment later.
 pub(crate) fn await_carrier(net: &Net, name: &str) -> Result<Link> {
+    let _step = tracing::debug_span!("wait for carrier", interface = name).entered();
     let running = poll(CARRIER_LIMIT, || {
         let link = net.link().require(name)?;
         Ok(link.running.then_some(link))

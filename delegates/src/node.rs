@@ -68,12 +68,14 @@ impl Container {
         if let Some(net) = self.net.get() {
             return Ok(net);
         }
+        let _step = tracing::debug_span!("enter namespace").entered();
         let net = self.visit(|| ())?.1;
         Ok(self.net.get_or_init(|| net))
     }
 
     /// Writes sysctls in it, all in one visit.
     pub fn write(&self, sysctls: &[Sysctl]) -> Result<()> {
+        let _step = tracing::debug_span!("sysctls", count = sysctls.len()).entered();
         if self.net.get().is_some() || sysctls.is_empty() {
             return Ok(sysctl::write_in(&self.netns, sysctls)?);
         }
@@ -197,6 +199,10 @@ impl Node {
 
     fn do_what_was_put_off(&mut self) -> Result<()> {
         let put_off = std::mem::take(&mut self.put_off);
+        if put_off.is_empty() {
+            return Ok(());
+        }
+        let _step = tracing::debug_span!("put off", count = put_off.len()).entered();
         let left = put_off.into_iter().filter(|(device, _)| !self.links.contains(device));
         let done = left.map(|(_, work)| work(self));
         chain::Error::join(done.filter_map(Result::err).collect()).map_or(Ok(()), Err)
@@ -207,6 +213,7 @@ impl Node {
         if flushes.is_empty() {
             return Ok(());
         }
+        let _step = tracing::debug_span!("connections", ports = flushes.len()).entered();
         let Netfilter { ruleset, conntrack } = netfilter;
         let conntrack = conntrack.insert(Conntrack::host()?);
         let host = self.host()?;
@@ -228,11 +235,12 @@ impl chain::Node for Node {
     fn flush(&mut self) -> Result<()> {
         let put_off = self.do_what_was_put_off();
         // A socket in the container would keep it alive while others run.
-        self.containers.borrow_mut().clear();
+        tracing::debug_span!("leave namespaces").in_scope(|| self.containers.borrow_mut().clear());
         let mut netfilter = Netfilter::default();
         let committed = self.elements.commit(&self.dirs, &mut netfilter.ruleset);
         if let Ok(true) = committed {
             // What came meanwhile went past the ports of all attachments.
+            let _step = tracing::debug_span!("ports on record").entered();
             let ports = recorded::elements(&self.dirs);
             let flushes = ports.iter().filter_map(|(element, _)| ConntrackFlush::of(element));
             flushes.for_each(|flush| self.flush_conntrack(flush));
@@ -244,11 +252,12 @@ impl chain::Node for Node {
         let links = std::mem::take(&mut self.links);
         let deleted = match links.as_slice() {
             [] => Ok(()),
-            links => self
-                .host()
-                .and_then(|host| host.link().del_together(links).map_err(chain::Error::from)),
+            links => tracing::debug_span!("devices", count = links.len()).in_scope(|| {
+                let host = self.host()?;
+                host.link().del_together(links).map_err(chain::Error::from)
+            }),
         };
-        drop(netfilter);
+        tracing::debug_span!("close sockets").in_scope(|| drop(netfilter));
         self.conntrack.clear();
         let errors = [put_off, committed.map(drop), forgotten, deleted];
         let errors = errors.into_iter().filter_map(Result::err).collect();

@@ -110,10 +110,12 @@ impl Plugin<Node> for Ptp {
 
         let host = node.host()?;
         let outside = veth.await_traffic(&host, &result.ips)?;
+        let step = tracing::debug_span!("gateways").entered();
         for ip in &ips {
             set_up_host(&host, &outside, ip)?;
             enable_forwarding(&host, Family::of(ip.address.addr()))?;
         }
+        drop(step);
 
         if ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
             interface::settle(&host, &outside)?;

@@ -38,6 +38,11 @@ impl Transaction {
         self.adds.len() < before
     }
 
+    /// How many elements it adds and removes.
+    pub fn len(&self) -> usize {
+        self.adds.len() + self.removes.len()
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.adds.is_empty() && self.removes.is_empty()

@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::NetworkArgs,
+    logging::steps,
     output,
     trial::{self, Namespace, View},
     wiring,
@@ -42,6 +43,9 @@ pub struct TryArgs {
     /// Use this machine itself as the node, with its interfaces and rules, and not a throw-away one.
     #[arg(long)]
     pub on_this_node: bool,
+    /// Show after each verb what each of its steps took.
+    #[arg(long)]
+    pub trace: bool,
 }
 
 /// A port mapping as podman and docker write it.
@@ -120,6 +124,7 @@ pub fn run(args: &TryArgs) -> Result<()> {
             ports: &ports,
             container: &container,
             outside: outside.as_ref(),
+            trace: args.trace,
         };
         let before = View::of(node)?;
         let tried = trial.go_through(node);
@@ -136,25 +141,37 @@ struct Trial<'t> {
     ports: &'t [Publish],
     container: &'t Namespace,
     outside: Option<&'t Namespace>,
+    trace: bool,
 }
 
 impl Trial<'_> {
     /// ADD, a look at what it made, a fetch through each port, CHECK, DEL. DEL comes also after a failure.
     fn go_through(&self, node: &mut Node) -> Result<CniResult> {
-        let result = self.executor.add(&self.request, node)?;
+        let result = self.traced(|| self.executor.add(&self.request, node))?;
         let seen = self
             .show(&result, node)
             .and_then(|()| self.fetch_all(&result, node))
             .and_then(|()| say("\n"))
             .and_then(|()| {
                 if self.request.list.cni_version.has_check() {
-                    self.executor.check(&self.request, node)
+                    let checked = self.traced(|| self.executor.check(&self.request, node));
+                    checked.and_then(|()| if self.trace { say("\n") } else { Ok(()) })
                 } else {
                     Ok(())
                 }
             });
-        let deleted = self.executor.del(&self.request, node);
+        let deleted = self.traced(|| self.executor.del(&self.request, node));
         seen.and(deleted).map(|()| result)
+    }
+
+    /// Runs a verb, and shows what its steps took where that is asked for, also where it fails.
+    fn traced<T>(&self, verb: impl FnOnce() -> Result<T>) -> Result<T> {
+        if !self.trace {
+            return verb();
+        }
+        let (done, steps) = steps::watch(verb);
+        let told = say(&format!("\n{}\n", output::steps_table(&steps)));
+        done.and_then(|done| told.map(|()| done))
     }
 
     /// Shows what the chain made.

@@ -96,6 +96,7 @@ fn no_signal() -> MsgFlags {
 
 /// Does a call that nobody else would do, under the lock of its attachment.
 pub fn alone(invocation: &Invocation, dirs: &Dirs, cluster: Option<&Cached>) -> Served {
+    let _step = invocation.begin();
     match handover::lock(&invocation.environment, dirs) {
         Ok(lock) => {
             let served = invocation.serve(cluster.map(|cluster| cluster as &dyn Cluster));
@@ -119,6 +120,7 @@ pub fn run(
     dirs: &Dirs,
     cluster: Option<&Cached>,
 ) -> Option<Served> {
+    let _step = invocation.begin();
     let cluster = cluster.map(|cluster| cluster as &dyn Cluster);
     let lock = match handover::lock(&invocation.environment, dirs) {
         Ok(lock) => lock,

@@ -50,6 +50,7 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     }
     let dirs = wiring::dirs()?;
     let silence = wiring::seconds(DAEMON_TIMEOUT, 10)?.unwrap_or(DEFAULT_SILENCE);
+    let step = tracing::debug_span!("hand over").entered();
     let handed_over = request(invocation, &dirs).and_then(|(request, netns)| {
         let stream = dial(&dirs.run.join(SOCKET), silence)?;
         Ok((send(&stream, &request, netns.as_ref()), stream))
@@ -57,6 +58,7 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     let (sent, mut stream) = match handed_over {
         Ok(handed_over) => handed_over,
         Err(error) => {
+            drop(step);
             tracing::debug!(%error, "without the daemon");
             let served = invocation.serve(None);
             if invocation.verb == Verb::Del {
@@ -67,6 +69,7 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     };
     let mut received = Vec::new();
     let ended = sent.and_then(|()| stream.read_to_end(&mut received));
+    drop(step);
     match answer(&received) {
         Some(Answer::Served(served)) => return Ok(served),
         Some(Answer::Refused(why)) => {

@@ -145,10 +145,12 @@ impl Runtime {
 
 impl Cluster for Api {
     fn pod(&self, id: &PodId) -> Result<Pod> {
+        let _step = tracing::debug_span!("ask API for pod", pod = %id).entered();
         self.runtime.handle().block_on(pods::get(&self.server, id))
     }
 
     fn definition(&self, namespace: &str, name: &str) -> Result<Option<Definition>> {
+        let _step = tracing::debug_span!("ask API for definition", namespace, name).entered();
         let resource = &object::definitions();
         let asked = Asked::new("get", &resource.plural, &resource.group, namespace, name)?;
         let got = self.call(&asked, |client| async move {
@@ -172,6 +174,7 @@ impl Cluster for Api {
     }
 
     fn publish_status(&self, pod: &Pod, status: &str) -> Result<()> {
+        let _step = tracing::debug_span!("write status by API").entered();
         let asked = Asked::new("patch", "pods/status", "", &pod.namespace, &pod.name)?;
         // A UID in a patch is a condition: the patch is refused where it is another's.
         let patch = json!({

@@ -23,7 +23,10 @@ impl Conf {
     /// Errors (11): it is not ready after 45 seconds.
     pub fn wait_until_ready(&self) -> Result<()> {
         match &self.readiness_indicator_file {
-            Some(file) => wait(file, PATIENCE),
+            Some(file) => {
+                let _step = tracing::debug_span!("wait for readinessindicatorfile").entered();
+                wait(file, PATIENCE)
+            }
             None => Ok(()),
         }
     }

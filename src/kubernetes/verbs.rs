@@ -197,20 +197,18 @@ impl<'a> Verbs<'a> {
     }
 }
 
-/// DEL under the name `kind` with this configuration: by the records alone. Neither the pod nor its definitions nor the API
-/// need be there, nor a configuration that can be understood.
+/// DEL, by the records alone. Neither the pod nor its definitions nor the API need be there, nor a configuration that can be
+/// understood (`verbs`).
 ///
 /// What has no record was made by another implementation, or by nobody: Multus's own records say what there is, or else
 /// the configuration.
 pub fn del(
-    kind: &str,
-    conf: &PluginConf,
+    verbs: Result<Verbs<'_>>,
     executor: &Executor<'_, Node>,
     target: &Target<'_>,
     node: &mut Node,
 ) -> Result<()> {
     let attachment = target.attachment;
-    let verbs = Verbs::new(kind, conf, executor, None);
     if Pods::new(executor, None).del(attachment, node)?
         || executor.del_recorded(attachment, None, node)?
     {

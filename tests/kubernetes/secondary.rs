@@ -3,6 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use testnode::conf::bridge;
 use testnode::kubernetes::{definitions, pods};
 use testnode::{Node, Snapshot, assert_same};
 
@@ -61,6 +62,38 @@ fn a_pod_gets_all_its_networks_says_so_and_goes_without_a_trace() {
     assert_same(&before, &node.snapshot(), &cluster.shared());
     assert_same(&inside, &Snapshot::of(&pod.container), &testnode::Shared::none());
     runtime.del(&pod.attachment).unwrap();
+}
+
+#[test]
+fn the_log_tells_what_each_network_and_the_api_took() {
+    let node = Node::new();
+    let cluster = Cluster::new(&node);
+    let file = node.fresh_path("catena.log");
+    let runtime = cluster.runtime(
+        "catena",
+        &json!({
+            "plugins": [bridge("cni0", &["10.1.0.0/24"])],
+            "logFile": file, "logLevel": "debug",
+        }),
+    );
+    let pod = cluster.pod("web", &json!("storage"));
+    runtime.add(&pod.attachment).unwrap();
+    runtime.del(&pod.attachment).unwrap();
+    let log = fs::read_to_string(&file).unwrap();
+    for step in [
+        "step: catena/ask API for pod ",
+        "step: catena/ask API for definition ",
+        "step: catena/write status by API ",
+        "step: catena/ADD/bridge/veth ",
+        "step: catena/ADD/write record ",
+        "step: catena/DEL/bridge ",
+        "step: catena/flush/devices ",
+    ] {
+        let told = |line: &str| line.contains(step) && line.contains(" ms");
+        assert!(log.lines().any(told), "no {step:?} in\n{log}");
+    }
+    let of = |network: &str| format!("(network={network} container=id-web interface=");
+    assert!(log.contains(&of("pods")) && log.contains(&of("storage")), "{log}");
 }
 
 #[test]
@@ -148,8 +181,7 @@ fn a_pods_own_ports_stay_on_the_cluster_network() {
     let chain = json!([network("storage", "st0", "10.2.0.0/24"), testnode::conf::portmap()]);
     let list = json!({ "cniVersion": "1.0.0", "name": "mapped", "plugins": chain });
     cluster.define("default", "mapped", &list);
-    let cluster_chain =
-        [testnode::conf::bridge("cni0", &["10.1.0.0/24"]), testnode::conf::portmap()];
+    let cluster_chain = [bridge("cni0", &["10.1.0.0/24"]), testnode::conf::portmap()];
     let runtime = cluster.runtime("catena", &json!({ "plugins": cluster_chain }));
     let mut pod = cluster.pod("web", &json!("mapped"));
     let ports = json!([{ "hostPort": 8080, "containerPort": 80, "protocol": "tcp" }]);

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Executor, Request, position};
+use super::{Executor, Request, position, step};
 use crate::{
     CniResult, Delegate, Error, Node, PluginConf, Result, Verb,
     record::{DelegateRecord, Journal, Key, Lock, NetnsId, Record, State},
@@ -18,6 +18,7 @@ impl<N: Node> Executor<'_, N> {
     /// An attachment that lives is not added again. What an earlier one left (its ADD was killed, or its namespace is
     /// gone) is removed first.
     pub fn add(&self, request: &Request<'_>, node: &mut N) -> Result<CniResult> {
+        let _step = step::begin(Verb::Add, request.attachment);
         let confs = request.list.delegates(request.capability_args)?;
         self.require_runnable(&confs)?;
         let boot = self.records.dirs().boot()?;

@@ -2,7 +2,7 @@
 
 use std::{mem, path::Path};
 
-use super::{Executor, Observer, Request, position};
+use super::{Executor, Observer, Request, position, step};
 use crate::{
     Attachment, Code, Delegate, Error, History, Node, Result, Runner, Verb,
     record::{Key, Lock, Record, State},
@@ -39,6 +39,7 @@ impl<N: Node> Executor<'_, N> {
         let [key] = keys.as_slice() else {
             return self.del_recorded(request.attachment, request.observer, node).map(drop);
         };
+        let _step = step::begin(Verb::Del, request.attachment);
         // One lock over both: no ADD comes in between.
         let lock = self.records.lock(key)?;
         let begun = self.begin_del_of(key, request.attachment, &mut [], request.observer, node)?;
@@ -58,6 +59,7 @@ impl<N: Node> Executor<'_, N> {
         observer: Option<&Observer<'_>>,
         node: &mut N,
     ) -> Result<bool> {
+        let _step = step::begin(Verb::Del, attachment);
         let mut begun = Vec::new();
         let found = self.begin_del(attachment, observer, &mut begun, node);
         let finished = self.finish_del(begun, observer, node);
@@ -150,6 +152,7 @@ impl<N: Node> Executor<'_, N> {
         observer: Option<&Observer<'_>>,
         node: &mut N,
     ) -> Result<Vec<String>> {
+        let _step = tracing::debug_span!("undo", container = record.container_id).entered();
         let mut one = self.run_back(record, netns, boot, &mut [], observer, node)?;
         self.settle([&mut one].into_iter(), observer, node);
         self.keep(one)

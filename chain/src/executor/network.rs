@@ -4,7 +4,7 @@ use std::{collections::HashSet, mem};
 
 use serde_json::Map;
 
-use super::{Executor, Observer, position};
+use super::{Executor, Observer, position, step};
 use crate::{
     ConfList, Delegate, Error, Node, Record, Result, ValidAttachment, Verb, record::DelegateRecord,
 };
@@ -31,6 +31,7 @@ impl<N: Node> Executor<'_, N> {
         if list.disable_gc {
             return Ok(());
         }
+        let _step = step::begin_of_network(Verb::Gc, network);
         let mut errors = Vec::new();
         self.gc_records(network, valid, observer, node).unwrap_or_else(|error| errors.push(error));
         if list.cni_version.has_gc() && list.name == network {
@@ -137,6 +138,7 @@ impl<N: Node> Executor<'_, N> {
         if !list.cni_version.has_gc() {
             return Ok(());
         }
+        let _step = step::begin_of_network(Verb::Status, &list.name);
         let confs = list.delegates(&Map::new())?;
         for (index, conf) in confs.iter().enumerate() {
             let delegate = Delegate::of(conf);

@@ -52,6 +52,7 @@ impl<N: Node> Executor<'_, N> {
         observer: Option<&Observer<'_>>,
         node: &mut N,
     ) -> Result<Vec<Repaired>> {
+        let _step = tracing::debug_span!("repair").entered();
         let boot = self.records.dirs().boot()?;
         let mut all = Vec::new();
         let listed = self.living(network, &boot)?;

@@ -1,9 +1,13 @@
 //! What a chain does, step by step, for logs and for whoever watches.
+//!
+//! A step is a span at level `debug`. Its field `step` is what it is called where its own name is too general.
 
 use std::time::{Duration, Instant};
 
+use tracing::span::EnteredSpan;
+
 use super::Executor;
-use crate::{Delegate, Error, Node, Result, Verb, runner::Failure};
+use crate::{Attachment, Delegate, Error, Node, Result, Verb, runner::Failure};
 
 /// One step of a chain.
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +77,27 @@ impl<N: Node> Executor<'_, N> {
         verb: Verb,
         node: &mut N,
     ) -> Result<()> {
-        let flushed = observed(observer, StepKind::Flush, "flush", verb, || node.flush());
+        let flushed = observed(observer, StepKind::Flush, "flush", verb, || {
+            tracing::debug_span!("flush").in_scope(|| node.flush())
+        });
         if flushed.is_err() {
             node.discard();
         }
         flushed
     }
+}
+
+/// A verb for one attachment, as a step.
+pub(super) fn begin(verb: Verb, attachment: &Attachment) -> EnteredSpan {
+    let Attachment { network, container_id, ifname, .. } = attachment;
+    let (step, network) = (verb.as_str(), network.as_str());
+    let (container, interface) = (container_id.as_str(), ifname.as_str());
+    tracing::debug_span!("verb", step, network, container, interface).entered()
+}
+
+/// A verb for a network, as a step.
+pub(super) fn begin_of_network(verb: Verb, network: &str) -> EnteredSpan {
+    tracing::debug_span!("verb", step = verb.as_str(), network).entered()
 }
 
 fn observed<T, E: Cause>(
@@ -88,15 +107,12 @@ fn observed<T, E: Cause>(
     verb: Verb,
     run: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    let span = tracing::debug_span!("step", %verb, delegate).entered();
     let start = Instant::now();
     let done = run();
     let duration = start.elapsed();
-    drop(span);
     let error = done.as_ref().err().map(Cause::cause);
-    match error {
-        None => tracing::debug!(%verb, delegate, ?kind, ?duration, "done"),
-        Some(error) => tracing::debug!(%verb, delegate, ?kind, ?duration, %error, "failed"),
+    if let Some(error) = error {
+        tracing::debug!(%verb, delegate, %error, "failed");
     }
     if let Some(observer) = observer {
         observer(&Step { kind, delegate, verb, duration, error });

@@ -58,6 +58,7 @@ impl Journal {
 
     /// The last delegate is done, and the chain with it. It is on the disk on return.
     pub fn finish(&mut self, added: usize, result: &CniResult) -> Result<()> {
+        let _step = tracing::debug_span!("write record").entered();
         self.append(Progress {
             added: Some(added),
             result: Some(result.clone()),
@@ -77,6 +78,7 @@ impl Journal {
 
 /// Writes a record under its name, replacing an older one as a whole, and syncs it.
 pub(super) fn create(records: &Records, record: &Record) -> Result<File> {
+    let _step = tracing::debug_span!("write record").entered();
     files::write(&records.path(&record.key()), &line(record)?)
 }
 

@@ -37,6 +37,7 @@ impl Records {
         let path = self.lock_of(&self.path(key));
         refuse_own(&path, key)?;
         let longest = self.dirs().lock_wait;
+        let _step = tracing::debug_span!("take lock", of = key.scope).entered();
         self.acquire(path, |file, path| lock::exclusive(file, path, longest).map(|()| true))
             .map(|lock| lock.expect("waiting ends with the lock or an error"))
     }

@@ -37,7 +37,7 @@ impl Records {
     ///
     /// Errors: where it cannot be read, or (6) was written by a newer Catena.
     pub fn read(&self, key: &Key) -> Result<Option<Record>> {
-        self.load(&self.path(key))
+        tracing::debug_span!("read record").in_scope(|| self.load(&self.path(key)))
     }
 
     /// Replaces a record, atomically and durably.
@@ -47,6 +47,7 @@ impl Records {
 
     /// Removes a record; it need not be there. It is not synced: a record that a power cut brings back is one more DEL.
     pub fn remove(&self, key: &Key) -> Result<()> {
+        let _step = tracing::debug_span!("remove record").entered();
         let path = self.path(key);
         remove_file(&draft(&path))?;
         remove_file(&path)

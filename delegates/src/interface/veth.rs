@@ -77,6 +77,7 @@ pub(crate) fn attach<'c>(
     wanted: &Wanted,
 ) -> Result<Attached> {
     let host_name = host_veth(attachment);
+    let _step = tracing::debug_span!("veth", interface = host_name).entered();
     let host_mac = Mac::random()?;
     let mac = wanted.mac.map_or_else(Mac::random, Ok)?;
     let host = node.host()?;

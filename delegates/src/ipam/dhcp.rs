@@ -144,6 +144,7 @@ fn ask(
     method: &str,
 ) -> Result<std::result::Result<Value, Failure>> {
     let args = args(call.conf, call.attachment)?;
+    let _step = tracing::debug_span!("ask DHCP daemon", socket = %socket.display()).entered();
     Ok(Client::connect(socket).and_then(|client| client.call(method, &ARGS, &args)))
 }
 

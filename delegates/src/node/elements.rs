@@ -167,6 +167,7 @@ impl Elements {
     /// Has the forward chains of others let containers' packets through, and says what they lacked. `admin` is the chain
     /// of iptables that the administrator's own rules are in.
     pub fn let_through(dirs: &Dirs, admin: &str) -> Result<Vec<Gap>> {
+        let _step = tracing::debug_span!("others' chains").entered();
         open(dirs)?.let_through(admin).map_err(into_error)
     }
 
@@ -232,6 +233,7 @@ impl Elements {
         if transaction.is_empty() && purged.is_empty() {
             return Ok(restored);
         }
+        let _step = tracing::debug_span!("ruleset", elements = transaction.len()).entered();
         let opened = opened(dirs, ruleset).and_then(|ruleset| {
             for owner in &purged {
                 let gone = ruleset.remove_owned(owner)?;

@@ -133,7 +133,12 @@ impl Pods<'_> {
     ) -> Result<()> {
         self.with_executor_of(pod, attachment.role, |executor| {
             with_request(pod, attachment, netns, |request| {
-                let found = executor.begin_del(request.attachment, None, begun, node)?;
+                let of = request.attachment;
+                let (network, container) = (of.network.as_str(), of.container_id.as_str());
+                let interface = of.ifname.as_str();
+                let step =
+                    tracing::debug_span!("verb", step = "DEL", network, container, interface);
+                let found = step.in_scope(|| executor.begin_del(of, None, begun, node))?;
                 if found || !pod.complete {
                     return Ok(());
                 }

@@ -258,6 +258,7 @@ impl PodRecords {
         let text = serde_json::to_vec(record).map_err(|error| {
             Error::internal(format!("the pod's record cannot be written: {error}"))
         })?;
+        let _step = tracing::debug_span!("write record").entered();
         files::write(&path, &text).map(drop)
     }
 
