@@ -10,6 +10,7 @@ use delegates::{
     Node,
     dhcp::Family,
     ipam::dhcp::interface::{change, lacking, put_back},
+    net::link::Link,
 };
 use ipnet::IpNet;
 
@@ -18,7 +19,7 @@ use crate::kubernetes::pods::PodRecords;
 
 /// What there was to see.
 pub enum Seen {
-    /// All is as it should be, or not there yet, or somebody has set the interface down.
+    /// All is as it should be, or not there yet, or somebody has set the interface down, or made it a port.
     Nothing,
     /// It was looked at for the first time, and is without the routes to these.
     Without(Vec<IpNet>),
@@ -46,9 +47,10 @@ pub fn configure(
 /// Looks at what the interface has of a lease, and puts back what it has lost.
 pub fn see_to(record: &Record, family: Family, lease: &CniResult, dirs: &Dirs) -> Result<Seen> {
     let node = Node::new();
-    let Some((container, link)) = interface_of(&node, record)?.filter(|(_, link)| link.up) else {
-        return Ok(Seen::Nothing);
-    };
+    // A port of a bridge has given its address to whoever is behind that: a virtual machine.
+    let is_to_have = |link: &Link| link.up && link.master.is_none();
+    let found = interface_of(&node, record)?.filter(|(_, link)| is_to_have(link));
+    let Some((container, link)) = found else { return Ok(Seen::Nothing) };
     let (net, ifname) = (container.net()?, &link.name);
     let mut lacks = lacking(net, ifname, lease)?;
     let Some(known) = record.leases.without(family) else {

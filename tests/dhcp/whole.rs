@@ -142,3 +142,22 @@ fn an_interface_that_is_renamed_is_followed() {
     assert_eq!(state(&pod, "eth0").0.len(), 0);
     assert!(!daemon.log().contains("is gone"), "{}", daemon.log());
 }
+
+#[test]
+fn an_interface_that_is_made_a_port_of_a_bridge_gets_no_address_back() {
+    let node = Node::new();
+    let lan = Lan::with(&node, Program::Isc, renewed());
+    let daemon = lan.daemon();
+    let pod = node.container("pod");
+    let address = address(&lan.catena().add(&list(), &pod));
+    let mut daemon = restarted(&lan, daemon);
+    daemon.kill();
+    // As KubeVirt does it: the virtual machine has the address.
+    pod.ip("link add vm type bridge\naddr flush dev eth0\nlink set eth0 master vm\n");
+    let daemon = Daemon::catenas(&node, &["-timeout", "1s"]);
+    daemon.await_log(&format!("{address} is not confirmed yet"));
+    // It was looked at in between.
+    daemon.await_log(&format!("{address} is not extended yet"));
+    assert_eq!(state(&pod, "eth0").0.len(), 0);
+    assert!(!daemon.log().contains("had lost"), "{}", daemon.log());
+}
