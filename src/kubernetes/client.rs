@@ -95,6 +95,7 @@ impl Api {
     ///
     /// Errors (7): the source cannot be read, or is none.
     pub fn new(source: Source, runtime: Option<Handle>) -> Result<Self> {
+        let _step = tracing::debug_span!("prepare API client").entered();
         let runtime = match runtime {
             Some(handle) => Runtime::Given(handle),
             None => Runtime::Own(Background::start()?),

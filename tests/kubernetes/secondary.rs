@@ -81,6 +81,7 @@ fn the_log_tells_what_each_network_and_the_api_took() {
     runtime.del(&pod.attachment).unwrap();
     let log = fs::read_to_string(&file).unwrap();
     for step in [
+        "step: catena/prepare API client ",
         "step: catena/ask API for pod ",
         "step: catena/ask API for definition ",
         "step: catena/write status by API ",

@@ -249,6 +249,7 @@ impl PodRecords {
     ///
     /// Errors: where it cannot be read, or (6) was written by a newer Catena.
     pub fn read(&self, of: &Attachment) -> Result<Option<PodRecord>> {
+        let _step = tracing::debug_span!("read record").entered();
         self.load(&self.path(&of.network, &of.container_id, &of.ifname))
     }
 
