@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     time::{Duration, Instant},
 };
@@ -198,6 +198,29 @@ fn a_slow_plugin_is_seen_under_its_name() {
         assert!(*time >= waited - 0.01, "{path} took {time} ms of {waited} ms in\n{log}");
     }
     assert!(log.contains(&format!("program={PLUGINS}/slow")), "{log}");
+}
+
+#[test]
+fn a_lock_that_another_has_is_seen_where_it_was_waited_for() {
+    let node = Node::new();
+    let _c1 = node.container("c1");
+    node.run(["mkdir", "-p", "/run/catena"]);
+    let lock = fs::File::create("/run/catena/nft.lock").unwrap();
+    lock.lock().unwrap();
+    let chain = conflist("web", &[bridge("cni0", &["10.1.0.0/24"]), portmap()]);
+    let file = node.json_file("web.conflist", &chain);
+    let catena = Catena::new(&node, CATENA).cap_args(&testnode::conf::port_and_rates(8080));
+    let add = catena.cmd(["--verbose", "add", file.to_str().unwrap(), "c1"]);
+    let mut add = add.spawn(node.fresh_path("add.log"));
+    let inode = format!(":{} ", lock.metadata().unwrap().ino());
+    until("the lock is waited for", SOON, || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains("->") && line.contains(&inode)).then_some(())
+    });
+    drop(lock);
+    assert_eq!(add.wait(SOON), 0, "{}", add.log());
+    assert_logged(&add.log(), &["ADD/flush/ruleset/wait for lock"]);
+    assert!(add.log().contains(" path=/run/catena/nft.lock (network=web"), "{}", add.log());
 }
 
 /// ADD and DEL of a network with ports and rates, as a runtime calls the meta plugin.
