@@ -8,7 +8,11 @@ mod held;
 mod keeping;
 mod whole;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use chain::CniResult;
 use delegates::dhcp::{self, Family};
@@ -34,6 +38,8 @@ pub struct Attachment {
     /// How it is named in the log.
     name: String,
     ask: Result<Ask, String>,
+    /// The interface's number, once it was looked at.
+    pub ifindex: Arc<OnceLock<u32>>,
     /// Held while the record is written, so that what was written last is the newest.
     state: Arc<Mutex<State>>,
     standing: watch::Sender<Standing>,
@@ -77,9 +83,10 @@ impl Attachment {
         let (standing, seen) = watch::channel(Standing::Begins);
         let (end, _) = watch::channel(false);
         let (name, ask) = (record.key.to_string(), Ask::of(&record));
+        let ifindex = Arc::new(record.ifindex.map_or_else(OnceLock::new, OnceLock::from));
         let state = State { record, requested: Leases::default(), lost: BTreeMap::new() };
         let state = Arc::new(Mutex::new(state));
-        (Self { keeper, name, ask, state, standing, end: end.clone() }, seen, end)
+        (Self { keeper, name, ask, ifindex, state, standing, end: end.clone() }, seen, end)
     }
 
     /// Keeps the leases until they are to end, and gives them back then. Returns itself: as long as it is there, its place is
@@ -132,7 +139,7 @@ impl Attachment {
         let seen = blocking(move || place::look(&record, &families)).await;
         let seen = seen.map_err(|error| error.to_string())?;
         let record = &mut self.state.lock().await.record;
-        record.ifindex = Some(seen.ifindex);
+        record.ifindex = Some(*self.ifindex.get_or_init(|| seen.ifindex));
         (record.mac, record.uplink) = (seen.mac, seen.uplink);
         Ok(())
     }

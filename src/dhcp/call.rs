@@ -8,7 +8,7 @@ use std::{
 
 use chain::{check_container_id, check_ifname, check_network_name};
 use delegates::ipam::dhcp::gob::Value;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::Map;
 
 /// Whose a lease is.
@@ -40,6 +40,8 @@ pub struct Asked {
     pub args: String,
     /// `ipam` of the configuration.
     pub ipam: Map<String, serde_json::Value>,
+    /// CHECK asks by the same method as ADD. It alone has a `prevResult`.
+    pub is_check: bool,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +50,8 @@ struct NetConf {
     name: String,
     #[serde(default)]
     ipam: Map<String, serde_json::Value>,
+    #[serde(rename = "prevResult", default)]
+    prev_result: Option<IgnoredAny>,
 }
 
 impl Asked {
@@ -72,6 +76,7 @@ impl Asked {
                 PathBuf::from(path)
             }
         };
-        Ok(Self { key, netns, args: args.text("Args").to_owned(), ipam: conf.ipam })
+        let (args, is_check) = (args.text("Args").to_owned(), conf.prev_result.is_some());
+        Ok(Self { key, netns, args, ipam: conf.ipam, is_check })
     }
 }

@@ -1,16 +1,21 @@
 //! All leases of one socket: which attachments have one, and who waits for one.
 
+mod waiting;
+
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use chain::{CniResult, Dirs, Error, NetnsId, Result};
 use delegates::dhcp::Timing;
+use serde_json::{Map, Value};
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
+pub use self::waiting::Leased;
+use self::waiting::Waiting;
 use super::{
     attachment::{Attachment, Begin},
     call::{Asked, Key},
@@ -68,6 +73,10 @@ struct Entry {
     number: u64,
     netns: PathBuf,
     netns_id: NetnsId,
+    /// What was asked for, and for which interface, as soon as that was looked at.
+    args: String,
+    ipam: Map<String, Value>,
+    ifindex: Arc<OnceLock<u32>>,
     standing: watch::Receiver<Standing>,
     /// Set when it is to end.
     end: watch::Sender<bool>,
@@ -117,7 +126,9 @@ impl Keeper {
         begin: Begin,
     ) -> &'e mut Entry {
         let (key, netns, netns_id) = (record.key.clone(), record.netns.clone(), record.netns_id);
+        let (args, ipam) = (record.args.clone(), record.ipam.clone());
         let (attachment, standing, end) = Attachment::new(self.clone(), record);
+        let ifindex = attachment.ifindex.clone();
         entries.next += 1;
         let number = entries.next;
         let (keeper, own) = (self.clone(), key.clone());
@@ -131,18 +142,37 @@ impl Keeper {
             // Only now: who has waited for the end finds its place free.
             drop(attachment);
         });
-        let entry = Entry { number, netns, netns_id, standing, end, waiting: 0, delivered: false };
+        let entry = Entry {
+            number,
+            netns,
+            netns_id,
+            args,
+            ipam,
+            ifindex,
+            standing,
+            end,
+            waiting: 0,
+            delivered: false,
+        };
         entries.of.entry(key).insert_entry(entry).into_mut()
     }
 
     /// The lease of an attachment: the one that it has, or a new one.
     pub async fn lease(self: &Arc<Self>, asked: Asked) -> Result<Leased, String> {
-        let (key, netns) = (asked.key, asked.netns.clone());
-        let netns_id = blocking(move || place::namespace(&netns)).await;
-        let netns_id = netns_id.map_err(|error| error.to_string())?;
+        let key = asked.key.clone();
+        // It waits for no disk. Whoever calls after others waits with them from the first moment on.
+        let netns_id = place::namespace(&asked.netns).map_err(|error| error.to_string())?;
+        let mut is_known = !asked.is_check;
         loop {
             let (leased, mut standing) = match self.wait_for(&key, netns_id) {
-                Found::Waits(waiting, standing) => (waiting, standing),
+                Found::Waits(waiting, standing) => {
+                    if is_known && self.is_another(&asked).await {
+                        tracing::info!("{key}: it is added anew, and its lease is another one");
+                        self.release(&key).await;
+                        continue;
+                    }
+                    (waiting, standing)
+                }
                 // Another container's, or one that is about to end.
                 Found::Ends(mut standing) => {
                     let _ = standing.wait_for(|_| false).await;
@@ -157,6 +187,7 @@ impl Keeper {
                     // Somebody else may have been here meanwhile.
                     if !entries.of.contains_key(&key) {
                         self.begin(&mut entries, record, Begin::New);
+                        is_known = false;
                     }
                     continue;
                 }
@@ -171,6 +202,20 @@ impl Keeper {
                 }
             };
         }
+    }
+
+    /// Whether an ADD is not about what the lease is kept for: it has another configuration, or the interface was made anew.
+    async fn is_another(&self, asked: &Asked) -> bool {
+        let ifindex = {
+            let entries = self.entries();
+            let Some(entry) = entries.of.get(&asked.key) else { return false };
+            if (&entry.args, &entry.ipam) != (&asked.args, &asked.ipam) {
+                return true;
+            }
+            entry.ifindex.get().copied()
+        };
+        let (Some(ifindex), netns) = (ifindex, asked.netns.clone()) else { return false };
+        blocking(move || place::is_gone(&netns, ifindex)).await
     }
 
     fn wait_for(self: &Arc<Self>, key: &Key, netns_id: NetnsId) -> Found {
@@ -249,45 +294,6 @@ enum Found {
     Nothing,
     Ends(watch::Receiver<Standing>),
     Waits(Waiting, watch::Receiver<Standing>),
-}
-
-/// A lease that was asked for.
-pub struct Leased {
-    /// What it gives.
-    pub result: Arc<CniResult>,
-    waiting: Waiting,
-}
-
-impl Leased {
-    /// Whoever asked has it.
-    pub fn delivered(mut self) {
-        self.waiting.delivered = true;
-    }
-}
-
-/// Somebody who waits for a lease. Where the last one goes before anyone has it, it is given back.
-struct Waiting {
-    keeper: Arc<Keeper>,
-    key: Key,
-    number: u64,
-    delivered: bool,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let mut entries = self.keeper.entries();
-        let entry = entries.of.get_mut(&self.key).filter(|entry| entry.number == self.number);
-        let Some(entry) = entry else { return };
-        entry.waiting -= 1;
-        entry.delivered |= self.delivered;
-        if entry.waiting == 0 && !entry.delivered {
-            tracing::info!(
-                "{}: whoever asked for the lease is gone, and it is given back",
-                self.key
-            );
-            entry.end.send_replace(true);
-        }
-    }
 }
 
 /// Runs what blocks on a thread for that.

@@ -102,6 +102,15 @@ pub fn interface_of(node: &Node, record: &Record) -> Result<Option<(Rc<Container
     Ok(link.map(|link| (container, link)))
 }
 
+/// Whether there is no interface of a number in the namespace at a path; one that cannot be looked into is not said to have lost it.
+pub fn is_gone(netns: &Path, ifindex: u32) -> bool {
+    let node = Node::new();
+    let link = node
+        .container(netns)
+        .and_then(|container| Ok(container.net()?.link().get_index(ifindex)?));
+    matches!(link, Ok(None))
+}
+
 /// The container, if it is still the one that the record is about.
 fn enter(node: &Node, record: &Record) -> Result<Rc<Container>> {
     let container = node.container(&record.netns)?;

@@ -8,10 +8,10 @@ use std::path::Path;
 use delegates::ipam::dhcp::gob::{Decoder, Encoder, Type, Value};
 use delegates::ipam::dhcp::{result, rpc};
 use serde_json::json;
-use testnode::{Container, Node, until};
+use testnode::{Attachment, Call, Container, Node, Plugins, links, until};
 
 use crate::lan::{Daemon, Lan, list, state};
-use crate::{PATIENCE, SOCKET};
+use crate::{CATENA, PATIENCE, SOCKET};
 
 const REQUEST: Type =
     Type::Struct("Request", &[("ServiceMethod", Type::String), ("Seq", Type::Uint)]);
@@ -62,8 +62,22 @@ impl Client {
 
     /// By another path to the namespace.
     fn begin_by(&mut self, number: u64, method: &str, pod: &Container, netns: &Path) {
-        let plugins = list()["plugins"].clone();
-        let conf = json!({ "name": "leased", "ipam": plugins[0]["ipam"] }).to_string();
+        let ipam = list()["plugins"][0]["ipam"].clone();
+        self.begin_with(number, method, pod, netns, &json!({ "ipam": ipam }));
+    }
+
+    /// With these members of the configuration.
+    fn begin_with(
+        &mut self,
+        number: u64,
+        method: &str,
+        pod: &Container,
+        netns: &Path,
+        conf: &serde_json::Value,
+    ) {
+        let mut conf = conf.clone();
+        conf["name"] = json!("leased");
+        let conf = conf.to_string();
         let args = fields(vec![
             ("ContainerID", text(pod.name())),
             ("Netns", text(netns.to_str().unwrap())),
@@ -215,4 +229,79 @@ fn a_namespace_is_the_same_by_whatever_path() {
     client.begin_by(2, rpc::ALLOCATE, &pod, &other);
     assert_eq!(result::of(&client.answer().unwrap().1.unwrap()).unwrap(), leased);
     assert_eq!(lan.server.log().matches("DHCPRELEASE(eth0)").count(), 0);
+}
+
+/// The lease that an ADD with these members of the configuration has; CHECK asks by the same method.
+fn leased(client: &mut Client, pod: &Container, conf: &serde_json::Value) -> chain::CniResult {
+    client.begin_with(1, rpc::ALLOCATE, pod, pod.path(), conf);
+    result::of(&client.answer().unwrap().1.unwrap()).unwrap()
+}
+
+#[test]
+fn an_add_with_another_configuration_has_a_lease_by_it_and_check_changes_nothing() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    let pod = pod(&node, "veth1");
+    let mut client = Client::connect();
+    let conf = |priority: u32| json!({ "ipam": { "type": "dhcp", "priority": priority } });
+    let given_back = || lan.server.log().matches("DHCPRELEASE(eth0)").count();
+    let first = leased(&mut client, &pod, &conf(70));
+    let priorities =
+        |of: &chain::CniResult| of.routes.iter().map(|route| route.priority).collect::<Vec<_>>();
+    assert_eq!(priorities(&first), [Some(70); 2]);
+    assert_eq!(leased(&mut client, &pod, &conf(70)), first);
+    let mut check = conf(90);
+    check["prevResult"] = json!({ "cniVersion": "1.1.0" });
+    assert_eq!(leased(&mut client, &pod, &check), first);
+    assert_eq!(given_back(), 0);
+    let second = leased(&mut client, &pod, &conf(90));
+    assert_eq!(priorities(&second), [Some(90); 2]);
+    until("the first lease is given back", PATIENCE, || (given_back() == 1).then_some(()));
+    assert_eq!(lan.server.leased(), 1);
+}
+
+#[test]
+fn an_add_for_an_interface_that_was_made_anew_has_a_lease_of_its_own() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let _daemon = lan.daemon();
+    let pod = pod(&node, "veth1");
+    let mut client = Client::connect();
+    let conf = json!({ "ipam": { "type": "dhcp" } });
+    leased(&mut client, &pod, &conf);
+    node.ip("link del veth1\nlink add veth2 type veth peer name eth0 netns pod\nlink set veth2 master cni1 up\n");
+    let again = leased(&mut client, &pod, &conf);
+    assert_eq!(lan.server.log().matches("DHCPRELEASE(eth0)").count(), 1);
+    let record =
+        std::fs::read_dir("/var/lib/catena/dhcp/run-cni-dhcp.sock").unwrap().next().unwrap();
+    let record = std::fs::read_to_string(record.unwrap().path()).unwrap();
+    let mac = pod.json(["ip", "-json", "link", "show", "eth0"])[0]["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(record.contains(&mac), "{mac} is not in {record}");
+    assert_eq!((again.ips.len(), lan.server.leased()), (1, 1));
+}
+
+/// Runtimes need not say the same in CHECK as in ADD.
+#[test]
+fn the_plugins_check_with_other_arguments_leaves_the_lease_alone() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let daemon = lan.daemon();
+    let pod = pod(&node, "veth1");
+    let plugins = Plugins::new(&node, [links(&node, CATENA, &["dhcp"])]);
+    let call = |verb: &str, args: &str, more: serde_json::Value| {
+        let ipam = json!({ "type": "dhcp" });
+        let mut conf =
+            json!({ "cniVersion": "1.1.0", "name": "leased", "type": "bridge", "ipam": ipam });
+        conf.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let attachment = Attachment::new(&pod).args(args);
+        plugins.call("dhcp", &Call::of(verb, &attachment), &conf.to_string())
+    };
+    let result = call("ADD", "IgnoreUnknown=1;A=1", json!({})).result();
+    call("CHECK", "IgnoreUnknown=1", json!({ "prevResult": result })).success();
+    assert!(!daemon.log().contains("given back"), "{}", daemon.log());
+    assert_eq!(lan.server.leased(), 1);
 }

@@ -121,8 +121,13 @@ fn see_to_options(conf: &PluginConf, told: &CniArgs) -> Result<()> {
     Ok(())
 }
 
-fn args(conf: &PluginConf, attachment: &Attachment) -> Result<Value> {
-    let stdin = serde_json::to_vec(&conf.raw)
+/// The arguments of an attachment's call. CHECK asks by the same method as ADD: the daemon tells it by its `prevResult`.
+fn args(conf: &PluginConf, attachment: &Attachment, is_check: bool) -> Result<Value> {
+    let mut conf = conf.raw.clone();
+    if is_check {
+        conf.insert("prevResult".to_owned(), serde_json::json!({}));
+    }
+    let stdin = serde_json::to_vec(&conf)
         .map_err(|error| Error::internal(format!("the configuration: {error}")))?;
     let netns = attachment.netns.as_deref().unwrap_or(Path::new("")).display().to_string();
     let text = |name: &str, text: String| (name.to_owned(), Value::String(text));
@@ -142,18 +147,20 @@ fn ask(
     socket: &Path,
     call: &Call<'_, Node>,
     method: &str,
+    is_check: bool,
 ) -> Result<std::result::Result<Value, Failure>> {
-    let args = args(call.conf, call.attachment)?;
+    let args = args(call.conf, call.attachment, is_check)?;
     let _step = tracing::debug_span!("ask DHCP daemon", socket = %socket.display()).entered();
     Ok(Client::connect(socket).and_then(|client| client.call(method, &ARGS, &args)))
 }
 
-fn lease(call: &Call<'_, Node>, node: &Node) -> Result<CniResult> {
+fn lease(call: &Call<'_, Node>, node: &Node, is_check: bool) -> Result<CniResult> {
     call.attachment.netns()?;
     families(call.conf)?;
     let socket = socket(call.conf, node.dirs())?;
     see_to_options(call.conf, &call.attachment.args)?;
-    let told = ask(&socket, call, rpc::ALLOCATE)?.map_err(|failure| failed(&failure, &socket))?;
+    let told = ask(&socket, call, rpc::ALLOCATE, is_check)?
+        .map_err(|failure| failed(&failure, &socket))?;
     result::of(&told).map_err(|why| {
         Error::internal(format!("the DHCP daemon's answer for {}: {why}", call.attachment))
     })
@@ -197,7 +204,7 @@ impl Plugin<Node> for Dhcp {
     }
 
     fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
-        let leased = lease(call, node)?;
+        let leased = lease(call, node, false)?;
         if let Err(error) = see_that_all_are_there(call, node, &leased) {
             if let Err(also) = self.del(call, node) {
                 tracing::warn!("the lease of {} is not given back: {also}", call.attachment);
@@ -211,7 +218,7 @@ impl Plugin<Node> for Dhcp {
     /// record, and that its namespace is gone; of one that keeps no records the lease ends by itself.
     fn del(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
         let socket = socket(call.conf, node.dirs())?;
-        match ask(&socket, call, rpc::RELEASE)? {
+        match ask(&socket, call, rpc::RELEASE, false)? {
             Ok(_) => Ok(()),
             Err(failure @ Failure::Nobody(_)) => {
                 let error = failed(&failure, &socket);
@@ -227,7 +234,7 @@ impl Plugin<Node> for Dhcp {
 
     /// The daemon says again what it leased, and takes another lease where it knows of none.
     fn check(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<()> {
-        let leased = lease(call, node)?;
+        let leased = lease(call, node, true)?;
         let Some(result) = call.prev_result else { return Ok(()) };
         match leased.ips.iter().find(|ip| !result.ips.iter().any(|has| has.address == ip.address)) {
             None => Ok(()),
