@@ -220,6 +220,6 @@ fn configure(container: &Container, inside: &Link, conf: &Conf, result: &CniResu
     if ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
         container.write(&inside_sysctls(conf, &inside.name, &ips))?;
     }
-    interface::set_up(container, inside, &ips, manner(conf))?;
-    interface::add_routes(container.net()?, inside.index, &ips, &result.routes)
+    let routes = interface::result_routes(&result.routes, inside.index, &ips);
+    interface::set_up(container, inside, &ips, manner(conf), &routes)
 }

@@ -16,8 +16,7 @@ use std::{
 };
 
 use chain::{
-    Attachment, Call, CniResult, Error, History, NetworkCall, PluginConf, Result,
-    result::{IpConfig, Route as ResultRoute},
+    Attachment, Call, CniResult, Error, History, NetworkCall, PluginConf, Result, result::IpConfig,
 };
 use nft_templates::Element;
 
@@ -28,6 +27,7 @@ use crate::{
         Net, NetError, Sysctl,
         addr::NewAddress,
         link::{Change, Link},
+        route::Route,
         sysctl::Family,
     },
     node::{Container, Elements, Node},
@@ -112,31 +112,32 @@ impl Manner {
     }
 }
 
-/// Gives the container's interface its addresses, and sets it up.
+/// Gives the container's interface its addresses, sets it up, and adds routes by it. A route that is there already is no error.
 ///
-/// Sysctls are written before this: some act on the addresses that are added here. Routes come after it.
+/// Sysctls are written before this: some act on the addresses that are added here.
 pub(crate) fn set_up(
     container: &Container,
     link: &Link,
     ips: &[&IpConfig],
     manner: Manner,
+    routes: &[Route],
 ) -> Result<()> {
-    let _step = tracing::debug_span!("addresses", count = ips.len()).entered();
+    let step = tracing::debug_span!("addresses", count = ips.len(), routes = routes.len());
+    let _step = step.entered();
     let net = container.net()?;
     let (v6, v4): (Vec<_>, Vec<_>) = ips.iter().partition(|ip| ip.address.addr().is_ipv6());
-    for ip in v6 {
-        net.addr().add(link.index, &manner.address(ip))?;
-    }
-    net.link().set(&link.name, &Change { up: Some(true), ..Change::default() })?;
+    let adding = |ip: &&&IpConfig| net.addr().adding(link.index, &manner.address(ip));
+    let mut changes: Vec<_> = v6.iter().map(adding).collect();
+    changes.extend(net.link().setting(&link.name, &Change { up: Some(true), ..Change::default() }));
     // Not before: where `arp_notify` is set the kernel would announce them within that call, which takes as long as there are
     // neighbours (see `announce`).
-    for ip in v4 {
-        net.addr().add(link.index, &manner.address(ip))?;
-    }
-    if manner.detect_duplicates && ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
+    changes.extend(v4.iter().map(adding));
+    if manner.detect_duplicates && !v6.is_empty() {
+        net.change(std::mem::take(&mut changes))?;
         settle(net, link)?;
     }
-    Ok(())
+    changes.extend(routes.iter().map(|route| net.route().adding(route)));
+    Ok(net.change(changes)?)
 }
 
 /// Tells neighbours about IPv4 addresses, which others may have had a moment ago.
@@ -145,20 +146,6 @@ pub(crate) fn announce(net: &Net, link: &Link, ips: &[IpConfig]) -> Result<()> {
         if let IpAddr::V4(ip) = ip.address.addr() {
             net.neigh().announce(link.index, ip)?;
         }
-    }
-    Ok(())
-}
-
-/// Adds the routes of a result to the container's interface. What is there already is no error.
-pub(crate) fn add_routes(
-    net: &Net,
-    index: u32,
-    ips: &[&IpConfig],
-    routes: &[ResultRoute],
-) -> Result<()> {
-    let _step = tracing::debug_span!("routes", count = routes.len()).entered();
-    for route in routes {
-        net.route().add(&wanted_route(route, index, ips))?;
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ pub mod conntrack;
 mod error;
 pub mod link;
 mod mac;
+mod message;
 pub mod neigh;
 pub mod netns;
 pub mod route;
@@ -17,12 +18,14 @@ pub mod tc;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::errno::Errno;
 
 pub use error::{NetError, Refusal, Result};
 pub use mac::Mac;
 pub use netns::Netns;
 pub use sysctl::Sysctl;
 
+use message::RouteMessage;
 use socket::Socket;
 
 /// A route netlink socket in one network namespace.
@@ -30,7 +33,7 @@ use socket::Socket;
 /// It goes on working outside the namespace it was opened in, and keeps that namespace and its devices alive: drop it
 /// as soon as it has served.
 pub struct Net {
-    socket: Socket<RouteNetlinkMessage>,
+    socket: Socket<RouteMessage>,
     place: String,
 }
 
@@ -79,7 +82,8 @@ impl Net {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
-        self.socket.request(message, NLM_F_REQUEST | NLM_F_ACK | flags)
+        let flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        self.socket.request(RouteMessage(message), flags).map(within)
     }
 
     /// Asks for one object: its answer is all that comes.
@@ -87,7 +91,7 @@ impl Net {
         &self,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
-        self.socket.request(message, NLM_F_REQUEST)
+        self.socket.request(RouteMessage(message), NLM_F_REQUEST).map(within)
     }
 
     /// Lists objects; repeated where the listing was interrupted by a change. Only for what is small: the kernel is
@@ -96,6 +100,47 @@ impl Net {
         &self,
         message: RouteNetlinkMessage,
     ) -> Result<Vec<RouteNetlinkMessage>, Refusal> {
-        self.socket.dump(message)
+        self.socket.dump(RouteMessage(message)).map(within)
     }
+
+    /// Makes several changes, in their order and sent at once: the kernel's own workers, which wait for the lock that each change
+    /// takes, do not get between them. The first that is refused is the error; those after it may have been made.
+    pub(crate) fn change(&self, changes: Vec<Wanted>) -> Result<()> {
+        let mut about = Vec::with_capacity(changes.len());
+        let mut requests = Vec::with_capacity(changes.len());
+        for Wanted { message, flags, doing, fine } in changes {
+            requests.push((RouteMessage(message), NLM_F_REQUEST | NLM_F_ACK | flags));
+            about.push((doing, fine));
+        }
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let outcomes = match self.socket.requests(requests) {
+            Ok(outcomes) => outcomes,
+            Err(refusal) => return Err(refusal.on(about.swap_remove(0).0)),
+        };
+        for (outcome, (doing, fine)) in outcomes.into_iter().zip(about) {
+            match outcome {
+                Err(refusal) if Some(refusal.errno) != fine => return Err(refusal.on(doing)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A change that is asked of the kernel.
+pub(crate) struct Wanted {
+    message: RouteNetlinkMessage,
+    /// Beyond `NLM_F_REQUEST` and `NLM_F_ACK`.
+    flags: u16,
+    /// What a failure failed to do.
+    doing: String,
+    /// The refusal that is as good as success.
+    fine: Option<Errno>,
+}
+
+/// What the kernel said.
+fn within(messages: Vec<RouteMessage>) -> Vec<RouteNetlinkMessage> {
+    messages.into_iter().map(|RouteMessage(message)| message).collect()
 }

@@ -99,14 +99,12 @@ impl Plugin<Node> for Ptp {
 
         let ips = interface::addresses(&result, CONTAINER)?;
         veth.container.write(&inside_sysctls(&veth.inside.name, &ips))?;
-        interface::set_up(&veth.container, &veth.inside, &ips, MANNER)?;
-        let net = veth.container.net()?;
+        let mut routes = Vec::new();
         for ip in &ips {
-            for route in inside_routes(ip, veth.inside.index)? {
-                net.route().add(&route)?;
-            }
+            routes.extend(inside_routes(ip, veth.inside.index)?);
         }
-        interface::add_routes(net, veth.inside.index, &ips, &result.routes)?;
+        routes.extend(interface::result_routes(&result.routes, veth.inside.index, &ips));
+        interface::set_up(&veth.container, &veth.inside, &ips, MANNER, &routes)?;
 
         let host = node.host()?;
         let outside = veth.await_traffic(&host, &result.ips)?;

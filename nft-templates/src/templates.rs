@@ -7,7 +7,7 @@ use netlink_packet_netfilter::nftables::{DataAttribute, NfTablesMessage, SetElem
 use crate::{
     compile, conditions,
     error::Error,
-    language::{self, Statement, Verdict},
+    language,
     netlink::Request,
     others::Chain,
     policy, set_element,
@@ -57,10 +57,10 @@ pub(crate) fn install(family: Family) -> Result<Vec<Request>, Error> {
 /// The messages that make the chain that an element leads to: a rendered `policy.nft` or `ports.nft`. It may look up the
 /// table's own sets.
 pub(crate) fn install_policy(text: &str) -> Result<Vec<Request>, Error> {
-    let policy = language::Table {
-        sets: parsed(Family::Inet)?.sets.clone(),
-        ..language::parse("policy.nft", text)?
-    };
+    let mut policy = language::parse("policy.nft", text)?;
+    if text.contains('@') {
+        policy.sets.clone_from(&parsed(Family::Inet)?.sets);
+    }
     compile::chain("policy.nft", &policy)
 }
 
@@ -86,28 +86,41 @@ pub(crate) fn iptables_rules(family: Family, admin: &str) -> Result<Vec<Request>
 }
 
 /// A chain as the table is made with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Made {
     /// Its name.
-    pub name: String,
+    pub name: &'static str,
     /// How many rules it has.
     pub rules: usize,
     /// How often the kernel says that it is used: its own rules, and those that lead to it.
     pub uses: usize,
 }
 
-/// The table's chains.
-pub(crate) fn chains(family: Family) -> Result<Vec<Made>, Error> {
-    let table = parsed(family)?;
-    let statements = || table.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.statements);
-    let led_to = |name: &str| {
-        let leads = |statement: &&Statement| matches!(statement, Statement::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) if to == name);
-        statements().filter(leads).count()
-    };
-    let made = |chain: &language::Chain| {
-        let (name, rules) = (chain.name.clone(), chain.rules.len());
-        Made { uses: rules + led_to(&name), name, rules }
-    };
-    Ok(table.chains.iter().map(made).collect())
+impl Made {
+    const fn new(name: &'static str, rules: usize, uses: usize) -> Self {
+        Self { name, rules, uses }
+    }
+}
+
+/// The table's chains. Each ADD looks at them, and needs no more of the template where all is as it should be: so they stand here
+/// as well, and a test compares them.
+pub(crate) fn chains(family: Family) -> &'static [Made] {
+    const BRIDGE: &[Made] = &[Made::new("prerouting", 1, 1)];
+    const INET: &[Made] = &[
+        Made::new("raw_prerouting", 2, 2),
+        Made::new("dnat4", 4, 6),
+        Made::new("dnat4_addr", 2, 3),
+        Made::new("dnat6", 5, 7),
+        Made::new("dnat6_addr", 2, 3),
+        Made::new("prerouting", 2, 2),
+        Made::new("output", 2, 2),
+        Made::new("forward", 15, 15),
+        Made::new("closed", 3, 4),
+        Made::new("forwarded", 1, 11),
+        Made::new("forget_mark", 1, 1),
+        Made::new("postrouting", 9, 9),
+    ];
+    if family == Family::Bridge { BRIDGE } else { INET }
 }
 
 /// The version that the template says it is.
@@ -153,7 +166,10 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::owner::hex;
+    use crate::{
+        language::{Statement, Verdict},
+        owner::hex,
+    };
 
     #[test]
     fn each_template_says_its_own_version() {
@@ -164,6 +180,28 @@ mod tests {
             let words = language::normalized(file, &without).unwrap();
             let is = &hex(&Sha256::digest(words))[..8];
             assert_eq!(said, is, "{file} was changed: its version must be 0x{is}");
+        }
+    }
+
+    #[test]
+    fn the_chains_are_those_of_the_templates() {
+        for family in Family::OURS {
+            let (file, text) = template(family);
+            let table = language::parse(file, text).unwrap();
+            let rules = || table.chains.iter().flat_map(|chain| &chain.rules);
+            let leads_to = |rule: &language::Rule, name: &str| {
+                let is = |one: &Statement| matches!(one, Statement::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) if to == name);
+                rule.statements.iter().any(is)
+            };
+            let made = table.chains.iter().map(|chain| {
+                let uses = chain.rules.len() + rules().filter(|r| leads_to(r, &chain.name)).count();
+                format!("Made::new({:?}, {}, {uses})", chain.name, chain.rules.len())
+            });
+            let said = chains(family)
+                .iter()
+                .map(|Made { name, rules, uses }| format!("Made::new({name:?}, {rules}, {uses})"));
+            let (made, said) = (made.collect::<Vec<_>>(), said.collect::<Vec<_>>());
+            assert_eq!(said, made, "{file}: its chains are\n{}", made.join(",\n"));
         }
     }
 

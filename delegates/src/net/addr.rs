@@ -10,7 +10,7 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 
-use super::{Net, Result};
+use super::{Net, Result, Wanted};
 
 /// The addresses of one namespace's devices.
 pub struct Addresses<'a>(pub(super) &'a Net);
@@ -53,6 +53,11 @@ impl Addresses<'_> {
     ///
     /// The error's `errno` is EEXIST where the device has it (IPv6: with whatever prefix length).
     pub fn add(&self, index: u32, address: &NewAddress) -> Result<()> {
+        self.0.change(vec![self.adding(index, address)])
+    }
+
+    /// The same as one of several changes.
+    pub(crate) fn adding(&self, index: u32, address: &NewAddress) -> Wanted {
         let net = address.net;
         let mut message = message(index, net);
         if let Some(broadcast) = broadcast(net) {
@@ -62,12 +67,12 @@ impl Addresses<'_> {
         flags.set(AddressFlags::Nodad, net.addr().is_ipv6() && !address.detect_duplicates);
         flags.set(AddressFlags::Noprefixroute, !address.on_link);
         message.attributes.push(AddressAttribute::Flags(flags));
-        self.0
-            .request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
-            .map_err(|refusal| {
-                refusal.on(format!("add address {net} to interface {index} in {}", self.0.place()))
-            })?;
-        Ok(())
+        Wanted {
+            message: RouteNetlinkMessage::NewAddress(message),
+            flags: NLM_F_CREATE | NLM_F_EXCL,
+            doing: format!("add address {net} to interface {index} in {}", self.0.place()),
+            fine: None,
+        }
     }
 
     /// Removes an address; false where the device does not have it.

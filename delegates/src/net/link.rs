@@ -19,9 +19,10 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 
-use super::{Mac, Net, NetError, Netns, Refusal, Result};
+use super::{Mac, Net, NetError, Netns, Refusal, Result, Wanted};
 
 pub use kinds::{Bridge, Ifb, NewLink, Veth, VethPeer, VxlanEndpoint, VxlanTunnel};
+pub(super) use view::read;
 pub use view::{Link, Port};
 
 /// The devices of one namespace.
@@ -155,19 +156,23 @@ impl Links<'_> {
 
     /// Changes the device of this name, in one request (but for what a bridge knows of its port: one more).
     pub fn set(&self, name: &str, change: &Change) -> Result<()> {
-        let doing = || format!("change interface {name} in {} ({change})", self.0.place());
+        self.0.change(self.setting(name, change))
+    }
+
+    /// The same among several changes.
+    pub(crate) fn setting(&self, name: &str, change: &Change) -> Vec<Wanted> {
+        let wanted = |message| Wanted {
+            message,
+            flags: 0,
+            doing: format!("change interface {name} in {} ({change})", self.0.place()),
+            fine: None,
+        };
         let message = change.message(name);
-        if message.header.change_mask != LinkFlags::empty() || message.attributes.len() > 1 {
-            self.0
-                .request(RouteNetlinkMessage::SetLink(message), 0)
-                .map_err(|refusal| refusal.on(doing()))?;
-        }
-        if let Some(message) = change.port_message(name) {
-            self.0
-                .request(RouteNetlinkMessage::NewLink(message), 0)
-                .map_err(|refusal| refusal.on(doing()))?;
-        }
-        Ok(())
+        let changes =
+            message.header.change_mask != LinkFlags::empty() || message.attributes.len() > 1;
+        let own = changes.then(|| wanted(RouteNetlinkMessage::SetLink(message)));
+        let port = change.port_message(name).map(|m| wanted(RouteNetlinkMessage::NewLink(m)));
+        own.into_iter().chain(port).collect()
     }
 
     /// Deletes the device of this name; false where there is none.

@@ -13,7 +13,7 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 
-use super::{Net, Refusal, Result, addr::family};
+use super::{Net, Refusal, Result, Wanted, addr::family};
 
 /// Who made a route that has no other maker: an administrator, or a plugin for good.
 const BOOT: RouteProtocol = RouteProtocol::Boot;
@@ -100,6 +100,16 @@ impl Routes<'_> {
             Ok(_) => Ok(true),
             Err(refusal) if refusal.errno == Errno::EEXIST => Ok(false),
             Err(refusal) => Err(refusal.on(format!("add route {route} in {}", self.0.place()))),
+        }
+    }
+
+    /// Adding a route as one of several changes.
+    pub(crate) fn adding(&self, route: &Route) -> Wanted {
+        Wanted {
+            message: RouteNetlinkMessage::NewRoute(route.message(BOOT)),
+            flags: NLM_F_CREATE,
+            doing: format!("add route {route} in {}", self.0.place()),
+            fine: Some(Errno::EEXIST),
         }
     }
 

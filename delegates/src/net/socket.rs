@@ -65,47 +65,59 @@ where
 
     /// Sends one request with these flags and returns the kernel's answers to it.
     pub(super) fn request(&self, message: T, flags: u16) -> Outcome<T> {
-        self.exchange(message, flags)?.outcome
+        let mut answers = self.exchange(vec![(message, flags)])?;
+        answers.pop().map_or(Ok(Vec::new()), |answer| answer.outcome)
+    }
+
+    /// Sends several requests at once, which the kernel does in their order. One that fails does not keep it from the next.
+    pub(super) fn requests(&self, requests: Vec<(T, u16)>) -> Result<Vec<Outcome<T>>, Refusal> {
+        Ok(self.exchange(requests)?.into_iter().map(|answer| answer.outcome).collect())
     }
 
     /// Lists objects; repeated where the listing was interrupted by a change.
     pub(super) fn dump(&self, message: T) -> Outcome<T> {
         for _ in 0..DUMP_ATTEMPTS {
-            let answer = self.exchange(message.clone(), NLM_F_REQUEST | NLM_F_DUMP)?;
-            if !answer.interrupted {
-                return answer.outcome;
+            let request = (message.clone(), NLM_F_REQUEST | NLM_F_DUMP);
+            match self.exchange(vec![request])?.pop() {
+                Some(answer) if !answer.interrupted => return answer.outcome,
+                _ => {}
             }
         }
         Err(Refusal { errno: Errno::EINTR, reason: "the listing kept changing".to_owned() })
     }
 
-    fn exchange(&self, message: T, flags: u16) -> Result<Answer<T>, Refusal> {
+    fn exchange(&self, requests: Vec<(T, u16)>) -> Result<Vec<Answer<T>>, Refusal> {
         let mut state = self.state.borrow_mut();
-        state.sequence = state.sequence.wrapping_add(1);
-        let mut request = NetlinkMessage::from(message);
-        request.header.flags = flags;
-        request.header.sequence_number = state.sequence;
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
+        let mut bytes = Vec::new();
+        let mut answers = Vec::with_capacity(requests.len());
+        for (message, flags) in requests {
+            state.sequence = state.sequence.wrapping_add(1);
+            let mut request = NetlinkMessage::from(message);
+            request.header.flags = flags;
+            request.header.sequence_number = state.sequence;
+            request.finalize();
+            let start = bytes.len();
+            bytes.resize(start + request.buffer_len().next_multiple_of(4), 0);
+            request.serialize(&mut bytes[start..]);
+            answers.push(Answer {
+                sequence: state.sequence,
+                has_end: flags & (NLM_F_ACK | NLM_F_DUMP) != 0,
+                interrupted: false,
+                outcome: Ok(Vec::new()),
+            });
+        }
         self.socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).map_err(failed)?;
-        let mut answer = Answer {
-            sequence: state.sequence,
-            has_end: flags & (NLM_F_ACK | NLM_F_DUMP) != 0,
-            interrupted: false,
-            outcome: Ok(Vec::new()),
-        };
-        loop {
+        let mut whole = 0;
+        while whole < answers.len() {
             self.receive(&mut state.buffer)?;
             let mut rest = state.buffer.as_slice();
-            while !rest.is_empty() {
+            while let (false, Some(answer)) = (rest.is_empty(), answers.get_mut(whole)) {
                 let (message, next) = split(rest)?;
-                if answer.take(message)? {
-                    return Ok(answer);
-                }
+                whole += usize::from(answer.take(message)?);
                 rest = next;
             }
         }
+        Ok(answers)
     }
 
     /// Reads a datagram of the kernel's.

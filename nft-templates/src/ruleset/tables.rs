@@ -106,10 +106,10 @@ impl Ruleset {
     ) -> Result<BTreeMap<Family, Vec<Made>>, Error> {
         let mut damaged: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for family in families {
-            let made = templates::chains(*family)?;
+            let made = templates::chains(*family);
             let requests: Vec<_> =
-                made.iter().map(|chain| get_chain(*family, &chain.name)).collect();
-            for (made, answer) in made.into_iter().zip(self.connection.get(&requests)?) {
+                made.iter().map(|chain| get_chain(*family, chain.name)).collect();
+            for (made, answer) in made.iter().copied().zip(self.connection.get(&requests)?) {
                 match answer {
                     Ok(NfTablesMessage::NewChain(chain)) if uses(&chain) == Some(made.uses) => {}
                     _ => damaged.entry(*family).or_default().push(made),
@@ -127,8 +127,8 @@ impl Ruleset {
         let mut lost: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (family, chains) in damaged {
             for chain in chains {
-                if self.rules(*family, &chain.name)?.len() != chain.rules {
-                    lost.entry(*family).or_default().push(chain.name.clone());
+                if self.rules(*family, chain.name)?.len() != chain.rules {
+                    lost.entry(*family).or_default().push(chain.name.to_owned());
                 }
             }
         }

@@ -2,13 +2,43 @@
 
 use std::net::IpAddr;
 
+use netlink_packet_core::{DecodeError, Emitable, NlasIterator, ParseableParametrized};
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, State,
+    InfoBridgePort, InfoData, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkHeader,
+    LinkInfo, LinkMessage, State,
 };
+use nix::libc;
 
 use super::VxlanEndpoint;
 use crate::net::Mac;
+
+/// What is read of an answer. The kernel says ten times as much of each device, and an ADD asks for some.
+const READ: [u16; 9] = [
+    libc::IFLA_IFNAME,
+    libc::IFLA_ADDRESS,
+    libc::IFLA_MTU,
+    libc::IFLA_TXQLEN,
+    libc::IFLA_MASTER,
+    libc::IFLA_LINK,
+    libc::IFLA_LINK_NETNSID,
+    libc::IFLA_OPERSTATE,
+    libc::IFLA_LINKINFO,
+];
+
+/// Reads a message about a device, without the attributes that a [`Link`] has no use for.
+pub(in crate::net) fn read(payload: &[u8]) -> Result<LinkMessage, DecodeError> {
+    let mut message = LinkMessage::default();
+    message.header = LinkHeader::parse(payload)?;
+    let attributes = payload.get(message.header.buffer_len()..).unwrap_or_default();
+    for attribute in NlasIterator::new(attributes) {
+        let attribute = attribute?;
+        if READ.contains(&attribute.kind()) {
+            let family = message.header.interface_family;
+            message.attributes.push(LinkAttribute::parse_with_param(&attribute, family)?);
+        }
+    }
+    Ok(message)
+}
 
 /// A device as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

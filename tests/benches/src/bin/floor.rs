@@ -28,7 +28,10 @@ use netlink_packet_netfilter::{
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
+        LinkFlags, LinkInfo, LinkMessage,
+    },
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use netlink_sys::{
@@ -96,6 +99,7 @@ fn add(netns: &str, number: u16) -> Result<()> {
     let mut links = Batch::default();
     links.push(new_link(veth(&own, &netns, bridge)), NEW);
     links.push(new_link(link(own.ifb, format!("fi{number}"), own.group, InfoKind::Ifb)), NEW);
+    links.push(new_link(hairpin(own.veth)), 0);
     links.push(RouteNetlinkMessage::NewQueueDiscipline(tbf_message(own.veth, &RATE)), NEW);
     links.push(RouteNetlinkMessage::NewQueueDiscipline(ingress_message(own.veth)), NEW);
     links.push(RouteNetlinkMessage::NewTrafficFilter(redirect_message(own.veth, own.ifb)), NEW);
@@ -163,6 +167,17 @@ fn veth(own: &Numbers, netns: &File, bridge: u32) -> LinkMessage {
     message
 }
 
+/// What portmap asks of a bridge's port.
+fn hairpin(port: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = port;
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+    ]));
+    message
+}
+
 fn address(address: Ipv4Addr) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
@@ -189,7 +204,7 @@ fn default_route() -> RouteMessage {
 
 // === the ruleset ===
 
-/// One transaction with the container's elements: two ports and its masquerade.
+/// One transaction with the container's elements: two ports, the way to itself by them, and its masquerade.
 fn rules(
     own: &Numbers,
     change: impl Fn(SetElementMessage) -> (NfTablesMessage, u16),
@@ -199,12 +214,14 @@ fn rules(
     for (protocol, port, to) in [(6_u32, own.port, 80_u16), (17, own.port + 1, 53)] {
         let key = [protocol.to_le_bytes(), pad(port)].concat();
         let value = [own.address.octets(), pad(to)].concat();
-        batch.element(&change, "ports", key, DataAttribute::Value(value));
+        batch.element(&change, "ports", key, Some(DataAttribute::Value(value)));
     }
+    let itself = [own.address.octets(), own.address.octets()].concat();
+    batch.element(&change, "hairpin", itself, None);
     let masquerade =
         vec![VerdictAttribute::Code(Verdict::Goto), VerdictAttribute::Chain("hide".to_owned())];
     let address = own.address.octets().to_vec();
-    batch.element(&change, "pods", address, DataAttribute::Verdict(masquerade));
+    batch.element(&change, "pods", address, Some(DataAttribute::Verdict(masquerade)));
     batch.control(ControlMessage::BatchEnd);
     batch.send(NETLINK_NETFILTER).context("the rules")
 }
@@ -241,12 +258,10 @@ impl Batch {
         change: impl Fn(SetElementMessage) -> (NfTablesMessage, u16),
         set: &str,
         key: Vec<u8>,
-        data: DataAttribute,
+        data: Option<DataAttribute>,
     ) {
-        let element = vec![
-            SetElementAttribute::Key(DataAttribute::Value(key)),
-            SetElementAttribute::Data(data),
-        ];
+        let mut element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
+        element.extend(data.map(SetElementAttribute::Data));
         let (message, flags) = change(SetElementMessage {
             attributes: vec![
                 SetElementList::Table(TABLE.to_owned()),

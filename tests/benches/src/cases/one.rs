@@ -58,6 +58,7 @@ fn prepare(stand: &Stand<'_>) {
     let rules = "table ip floor {
         map ports { type inet_proto . inet_service : ipv4_addr . inet_service; }
         chain hide { ip daddr 10.9.0.0/16 return; masquerade; }
+        set hairpin { type ipv4_addr . ipv4_addr; }
         map pods { type ipv4_addr : verdict; }
         chain in { type nat hook prerouting priority -90; dnat ip to meta l4proto . th dport map @ports; }
         chain out { type nat hook postrouting priority 100; ip saddr vmap @pods; }
