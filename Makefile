@@ -6,8 +6,8 @@ BIN_DIR ?= /opt/cni/bin
 # What `make image` builds with, and how the image is called.
 CONTAINER_ENGINE ?= podman
 IMAGE ?= catena:$(shell sed -n '/^\[workspace.package\]/,/^version/s/^version = "\(.*\)"/\1/p' Cargo.toml)
-# How long `make fuzz` looks, for each target.
-FUZZ_SECONDS ?= 60
+# How long `make fuzz` looks, for each family.
+FUZZ_SECONDS ?= 30
 # What the release binary may have, in bytes: it is everything that is installed.
 MAX_SIZE := 12000000
 # The conflist that `make demo` tries.
@@ -20,6 +20,13 @@ BINARY := $(TARGET_DIR)/$(HOST)/release/catena
 # Static, and at a fixed address as Go's plugins are, so that no page is relocated at the start of each process. Functions of the
 # same code are kept once.
 RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--icf=all
+# What cargo-fuzz gives the compiler, but for the sanitizers: they are nightly's, and find nothing in safe code that a panic does not
+# say.
+FUZZ_FLAGS := --cfg fuzzing -C debug-assertions -C overflow-checks -C passes=sancov-module \
+	-C llvm-args=-sanitizer-coverage-level=4 -C llvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-C llvm-args=-sanitizer-coverage-pc-table -C llvm-args=-sanitizer-coverage-trace-compares
+FUZZ_TARGETS := dhcp_v4 dhcp_v6
+FUZZ_DIR := $(TARGET_DIR)/fuzz
 BENCH = $(dir $(BINARY))bench --catena $(BINARY)
 # Which of them, by the beginnings of their names (`make bench CASES=one`); all where none is named.
 CASES ?=
@@ -30,7 +37,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kubernetes fuzz kills bench bench-check bench-nodes bench-pods bench-tools lint build image install uninstall packages kubernetes emulated nextest size clean
+.PHONY: help demo test test-kubernetes fuzz fuzz-keep kills bench bench-check bench-nodes bench-pods bench-tools lint build image install uninstall packages kubernetes emulated nextest size clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -38,18 +45,31 @@ help: ## List the targets
 demo: packages build ## Try the full chain in a throw-away namespace (needs root)
 	$(SUDO) $(BINARY) try $(CONFLIST)
 
-test: packages kubernetes emulated nextest lint ## Everything that must hold: rustfmt, clippy, all tests, kills (needs root)
+test: packages kubernetes emulated nextest lint ## Everything that must hold: rustfmt, clippy, all tests, kills, fuzz (needs root)
 	$(CARGO) nextest run --locked --workspace
 	$(CARGO) test --locked --workspace --doc --quiet
 	$(MAKE) kills
+	$(MAKE) fuzz
 	$(MAKE) size
 
 test-kubernetes: packages kubernetes nextest ## The tests beside a real Kubernetes alone (needs root)
 	$(CARGO) nextest run --locked --test kubernetes
 
-fuzz: ## Look for packets that harm the DHCP client, FUZZ_SECONDS for each family (needs nightly and cargo-fuzz)
-	for target in dhcp_v4 dhcp_v6; do \
-		(cd delegates && $(CARGO) +nightly fuzz run $$target -- -max_len=1400 -max_total_time=$(FUZZ_SECONDS)) || exit 1; \
+fuzz: packages ## Look for packets that harm the DHCP client, FUZZ_SECONDS for each family
+	RUSTFLAGS='$(FUZZ_FLAGS)' $(CARGO) build --locked --release --target $(HOST) --manifest-path delegates/fuzz/Cargo.toml \
+		--target-dir '$(FUZZ_DIR)'
+	mkdir -p $(FUZZ_TARGETS:%='$(FUZZ_DIR)/found/%')
+	for target in $(FUZZ_TARGETS); do \
+		log='$(FUZZ_DIR)'/$$target.log; \
+		'$(FUZZ_DIR)/$(HOST)/release'/$$target -max_len=1400 -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 \
+			-artifact_prefix='$(FUZZ_DIR)/' '$(FUZZ_DIR)'/found/$$target delegates/fuzz/corpus/$$target >$$log 2>&1 \
+			|| { tail -n 60 $$log >&2; exit 1; }; \
+		echo "$$target: $$(sed -n 's/^stat::number_of_executed_units: *//p' $$log) packets, and none that harms"; \
+	done
+
+fuzz-keep: ## Take into the corpus what `make fuzz` has found, as far as it leads anywhere new
+	for target in $(FUZZ_TARGETS); do \
+		'$(FUZZ_DIR)/$(HOST)/release'/$$target -merge=1 delegates/fuzz/corpus/$$target '$(FUZZ_DIR)'/found/$$target || exit 1; \
 	done
 
 kills: packages nextest ## Kill every verb, and the DHCP daemon, at each system call; the tests alone try some (needs root)

@@ -6,7 +6,7 @@ set -euo pipefail
 packages=("$@")
 [ $# -gt 0 ] || packages=(
   # To build a static binary.
-  gcc libc6-dev make
+  gcc g++ libc6-dev make
   # The kernel's own view, and traffic.
   dnsmasq-base nftables iptables iproute2 iputils-ping conntrack radvd curl iperf3 strace procps util-linux binutils faketime
   # DHCP servers, beside dnsmasq.
