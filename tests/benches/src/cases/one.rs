@@ -3,6 +3,7 @@
 use std::{convert::Infallible, time::Duration};
 
 use anyhow::{Result, ensure};
+use testnode::Attachment;
 
 use super::table;
 use crate::{
@@ -28,6 +29,9 @@ fn one(peers: &Peers, floor: &Peer, rounds: usize, kind: Kind, title: &str) -> R
     let measured = peers.all.iter().chain((kind == Kind::Full).then_some(floor));
     let measured: Vec<_> = measured.collect();
     let mut times = vec![[const { Vec::<Duration>::new() }; 3]; measured.len()];
+    for peer in &measured {
+        peer.run(move |stand| first(stand, kind))?;
+    }
     for round in 0..=rounds {
         for (peer, times) in measured.iter().zip(&mut times) {
             let name = format!("one-{}-{round}", kind.name());
@@ -35,7 +39,6 @@ fn one(peers: &Peers, floor: &Peer, rounds: usize, kind: Kind, title: &str) -> R
                 Way::Floor => peer.run(alone)?,
                 _ => peer.run(move |stand| stand.times(kind, &name, 1))?.map(Some),
             };
-            // The first round makes the bridge and loads the ruleset.
             for (times, taken) in times.iter_mut().zip(taken).filter(|_| round > 0) {
                 times.extend(taken);
             }
@@ -48,6 +51,20 @@ fn one(peers: &Peers, floor: &Peer, rounds: usize, kind: Kind, title: &str) -> R
     }
     ensure!(table.rows.iter().all(|row| row.cells[0].is_some()), "no time of some ADD");
     Ok(table)
+}
+
+/// One that stays: a node in use has its bridge, its ruleset, and a bridge's first port.
+fn first(stand: &Stand<'_>, kind: Kind) {
+    let container = stand.node.container(&format!("first-{}", kind.name()));
+    let path = container.path().display().to_string();
+    if stand.way == Way::Floor {
+        stand.node.cmd([&stand.binaries.floor]).args(["add", &path, "2"]).output().success();
+        return;
+    }
+    let attachment = kind.offer(Attachment::new(&container), 2);
+    if let Err(failure) = stand.runtime(kind).add(&attachment) {
+        panic!("{failure}");
+    }
 }
 
 /// What the floor finds there, as a first container of Catena's would have made it.
