@@ -1,8 +1,9 @@
 //! Traffic through a mapped port, with so many mappings on the node.
 
 use std::{
-    io::Read as _,
+    io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::{
     libc::linger,
-    sys::socket::{setsockopt, sockopt},
+    sys::socket::{Shutdown, setsockopt, shutdown, sockopt},
 };
 use serde_json::{Value, json};
 use testnode::{Attachment, Measure, Netns, Sink, throughput};
@@ -24,8 +25,9 @@ use crate::{
 
 const PRESENT: [u32; 3] = [1, 100, 10_000];
 const ROUNDS: usize = 3;
-/// How long connections are counted.
-const WINDOW: Duration = Duration::from_secs(1);
+/// How often connections are counted, and for how long.
+const COUNTS: usize = 11;
+const WINDOW: Duration = Duration::from_millis(300);
 /// The port that is measured: it was mapped last.
 const HOST_PORT: u16 = 9000;
 
@@ -103,8 +105,10 @@ fn measure(stand: &Stand<'_>, present: u32) -> Result<[Vec<f64>; 2]> {
     let client = stand.node.neighbour("client", "192.0.2.0/24", "2001:db8::/64");
     let to = SocketAddr::new(client.node_v4(), HOST_PORT);
     let mut samples = [Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
+    for _ in 0..COUNTS {
         samples[0].push(connections(&client, &pod, to)?);
+    }
+    for _ in 0..ROUNDS {
         let sink = Sink::start(&pod, 80);
         samples[1].push(throughput(&client, to, &sink, Measure::default()) / 1e9);
     }
@@ -136,32 +140,31 @@ fn multiply(stand: &Stand<'_>, more: u32) -> Result<()> {
     Ok(())
 }
 
-/// How many connections a client makes in a second, one after the other.
+/// How many connections a client makes in a second, one after the other: each is accepted before the next, or some would find the
+/// listener's queue full and be tried again a second later.
 fn connections(client: &Netns, pod: &Netns, to: SocketAddr) -> Result<f64> {
     let listener = pod.enter(|| TcpListener::bind((IpAddr::from([0, 0, 0, 0]), 80)))?;
     thread::scope(|scope| {
         scope.spawn(|| {
-            // A first byte that is 1 says that no more come.
             while let Ok((mut stream, _)) = listener.accept() {
-                let mut byte = [0];
-                if matches!(stream.read(&mut byte), Ok(1)) {
-                    return;
-                }
+                // The client may have gone meanwhile.
+                let _ = stream.write_all(&[0]);
             }
         });
         let counted = client.enter(|| -> std::io::Result<f64> {
             let start = Instant::now();
             let mut count = 0;
             while start.elapsed() < WINDOW {
-                let stream = TcpStream::connect(to)?;
+                let mut stream = TcpStream::connect(to)?;
+                stream.read_exact(&mut [0])?;
                 // A reset leaves no port waiting.
                 setsockopt(&stream, sockopt::Linger, &linger { l_onoff: 1, l_linger: 0 })?;
                 count += 1;
             }
-            let rate = f64::from(count) / start.elapsed().as_secs_f64();
-            std::io::Write::write_all(&mut TcpStream::connect(to)?, &[1])?;
-            Ok(rate)
+            Ok(f64::from(count) / start.elapsed().as_secs_f64())
         });
+        // The listener's thread ends.
+        shutdown(listener.as_raw_fd(), Shutdown::Both)?;
         Ok(counted?)
     })
 }
