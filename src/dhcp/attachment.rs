@@ -153,8 +153,9 @@ impl Attachment {
             state.record.leases.take(family);
             state.lost.insert(family, why);
         };
-        self.now(lost).await;
+        // The record says of what the interface may have: should the daemon die here, the next one comes to this again.
         self.configure(family, self.result(&lease), CniResult::default()).await;
+        self.now(lost).await;
     }
 
     /// A lease that was extended: what has changed is changed on the interface.

@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testnode::{Background, Container, Node, until};
 
-use crate::lan::{Daemon, Lan, command, list, program};
+use crate::lan::{Daemon, Lan, address, await_address, command, list, program, state};
 use crate::{PATIENCE, SOCKET};
 
 const RECORDS: &str = "/var/lib/catena/dhcp/run-cni-dhcp.sock";
@@ -85,6 +85,30 @@ fn what_was_requested_for_a_plugin_that_is_killed_is_given_back_without_an_answe
     hear_acks(&lan);
     lan.catena().add(&list(), &pod);
     assert_eq!((lan.server.leased(), records()), (1, 1));
+}
+
+#[test]
+fn an_address_that_is_lost_is_off_the_interface_before_it_is_off_the_record() {
+    let node = Node::new();
+    let mut lan = Lan::new(&node);
+    let mut daemon = lan.daemon();
+    let pod = node.container("pod");
+    let first = address(&lan.catena().add(&list(), &pod));
+    daemon.kill();
+    lan.server.lease_to_another(&first);
+    // The server refuses it to the next daemon, which is killed as soon as it would change the record.
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=rename", "-e"];
+    let dies = node.cmd([&strace[..], &["inject=rename:signal=SIGKILL"]].concat());
+    let dies = dies.args([program(&node).as_os_str(), "daemon".as_ref()]);
+    dies.spawn(node.fresh_path("dies.log")).wait(PATIENCE);
+    await_address(&pod, None);
+    let _daemon = lan.daemon();
+    let second = until("another address is there", PATIENCE, || {
+        let addresses = state(&pod, "eth0").0;
+        (addresses.len() == 1 && addresses[0] != first).then(|| addresses[0].clone())
+    });
+    lan.catena().del(&list(), &pod);
+    lan.await_released(&second);
 }
 
 /// Runs a daemon that is killed at this system call, and an ADD as soon as it listens; whether it came so far.

@@ -20,6 +20,9 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// When the interface is first looked at: by then the chain's other plugins are done with it.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 
+/// Why a lease is lost whose time is over.
+const EXPIRED: &str = "it has expired";
+
 /// How the keeping of a lease begins.
 #[derive(Clone, Copy, Debug)]
 pub enum Begin {
@@ -97,6 +100,10 @@ impl Keeping<'_> {
         if !record.namespace_lives(&keeper.boot) {
             return Err(Ended);
         }
+        if held.next() == Next::Over {
+            self.attachment.lose(self.family, EXPIRED).await;
+            return Ok(None);
+        }
         self.or_end(sleep(after)).await?;
         let confirmed = self.confirm(&held.lease).await?;
         let held = match confirmed {
@@ -136,7 +143,7 @@ impl Keeping<'_> {
                     continue;
                 }
                 Next::Ask(to, left) => (to, left),
-                Next::Over => return Ok("it has expired".to_owned()),
+                Next::Over => return Ok(EXPIRED.to_owned()),
             };
             let patience = keeper.manner.timing.answer.min(left);
             match self.ask_for_more(&held.lease, to, patience).await? {
