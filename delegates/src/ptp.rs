@@ -65,9 +65,7 @@ impl Plugin<Node> for Ptp {
     fn add(&self, call: &Call<'_, Node>, node: &mut Node) -> Result<CniResult> {
         let conf: Conf = call.conf.decode()?;
         interface::check_mtu(conf.mtu)?;
-        if call.conf.ipam.is_none() {
-            return Err(Error::config("ptp needs ipam: its routes lead to addresses"));
-        }
+        require_ipam(call.conf)?;
         let attachment = call.attachment;
         let container = node.container(attachment.netns()?)?;
         veth::refuse_taken(&container, &attachment.ifname)?;
@@ -146,7 +144,20 @@ impl Plugin<Node> for Ptp {
     }
 
     fn status(&self, call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
+        require_ipam(call.conf)?;
         call.runner.ipam_status(call, node)
+    }
+}
+
+/// Refuses a configuration without addresses, or with a plugin that cannot get any.
+fn require_ipam(conf: &PluginConf) -> Result<()> {
+    match &conf.ipam {
+        None => Err(Error::config("ptp needs ipam: its routes lead to addresses")),
+        Some(ipam) if ipam.kind == "dhcp" => Err(Error::config(
+            "ptp asks its IPAM plugin before the container has an interface, and dhcp speaks to servers by that: use \
+             host-local or static, or bridge or macvlan with dhcp",
+        )),
+        Some(_) => Ok(()),
     }
 }
 

@@ -350,6 +350,9 @@ fn ptp_has_no_lease() {
     let pod = node.container("pod");
     let ipam = json!({ "type": "dhcp", "ipFamilies": ["IPv6"] });
     let list = json!({ "cniVersion": "1.1.0", "name": "leased", "plugins": [{ "type": "ptp", "ipam": ipam }] });
-    let text = PluginOutput::from(Catena::new(lan.node, CATENA).try_add(&list, &pod)).error_text();
-    assert!(text.contains("eth0"), "{text}");
+    let catena = Catena::new(lan.node, CATENA);
+    for output in [catena.try_add(&list, &pod), catena.status(&list)] {
+        let text = PluginOutput::from(output).error_text();
+        assert!(text.contains("ptp asks its IPAM plugin before"), "{text}");
+    }
 }
