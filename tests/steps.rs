@@ -105,7 +105,6 @@ fn a_trial_shows_what_each_step_of_the_chain_took() {
                 &["ADD", "bridge", "sysctls"],
                 &["ADD", "bridge", "host-local"],
                 &["ADD", "bridge", "addresses"],
-                &["ADD", "bridge", "routes"],
                 &["ADD", "bridge", "wait for carrier"],
                 &["ADD", "bridge", "wait for addresses"],
                 &["ADD", "portmap"],
