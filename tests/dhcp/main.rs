@@ -5,6 +5,7 @@ mod carrier;
 mod changed;
 mod each;
 mod ends;
+mod hostile;
 mod in_the_node_daemon;
 mod kept;
 mod killed;
