@@ -5,7 +5,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use delegates::{
-    dhcp::{self, Client, Lease, Random, Step, Timing, v4, v6},
+    dhcp::{self, Client, Extension, Lease, Random, Step, Timing, v4, v6},
     net::Mac,
 };
 use dhcproto::{
@@ -23,6 +23,16 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn random() -> Random<'static> {
     Box::new(|| RANDOM)
+}
+
+/// More time is asked for of a lease's server, and of all.
+fn extensions() -> [Extension; 2] {
+    [v4::To::Server, v4::To::All].map(|to| Extension {
+        to,
+        xid: RANDOM,
+        elapsed: Duration::ZERO,
+        patience: SECOND * 10,
+    })
 }
 
 /// A packet of IPv4, or what is in one. Whether a client takes a lease from it.
@@ -69,8 +79,8 @@ fn to_all_states_of_v4(payload: &[u8]) -> bool {
     let mut rebooting = v4::Machine::confirm(&client, &lease, timing, random());
     rebooting.woken(Duration::ZERO);
     leased |= check_v4(rebooting.received(payload, MAC, SECOND));
-    for to in [v4::To::Server, v4::To::All] {
-        let mut extending = v4::Machine::extend(&client, &lease, to, SECOND * 600, random());
+    for extension in extensions() {
+        let mut extending = v4::Machine::extend(&client, &lease, extension);
         extending.woken(Duration::ZERO);
         leased |= check_v4(extending.received(payload, MAC, SECOND));
     }
@@ -129,8 +139,8 @@ pub fn v6(data: &[u8]) -> bool {
         dns: Vec::new(),
         search: Vec::new(),
     };
-    for to in [v4::To::Server, v4::To::All] {
-        let mut extending = v6::Machine::extend(&client, &lease, to, SECOND * 600, random());
+    for extension in extensions() {
+        let mut extending = v6::Machine::extend(&client, &lease, extension);
         extending.woken(Duration::ZERO);
         leased |= check_v6(extending.received(data, SECOND));
     }

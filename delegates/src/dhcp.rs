@@ -6,12 +6,13 @@
 //! [`v4::confirm`] after a restart, and [`v4::release`] at the end. With [`v6`] it is the same.
 
 mod backoff;
+mod extension;
 mod family;
 mod lease;
 mod link;
 pub mod options;
 mod passed_over;
-mod random;
+pub mod random;
 mod result;
 mod step;
 mod text;
@@ -20,6 +21,8 @@ pub mod v6;
 
 use std::{io, time::Duration};
 
+pub use backoff::vary;
+pub use extension::Extension;
 pub use family::Family;
 pub use lease::Lease;
 pub use link::{Link, Socket, payload};

@@ -3,10 +3,9 @@
 use std::{future::Future, io};
 
 use delegates::{
-    dhcp::{self, Client, Failure, Family, Link, Timing, v4, v6},
+    dhcp::{self, Client, Extension, Failure, Family, Link, Timing, v4, v6},
     net::Mac,
 };
-use tokio::time::Instant;
 
 use super::lease::Lease;
 
@@ -84,18 +83,13 @@ impl Speaker {
     }
 
     /// More time for a lease.
-    pub async fn extend(
-        &self,
-        lease: &Lease,
-        to: v4::To,
-        deadline: Instant,
-    ) -> Result<Lease, Failure> {
+    pub async fn extend(&self, lease: &Lease, extension: Extension) -> Result<Lease, Failure> {
         Ok(match (self, lease) {
             (Self::V4(link, client), Lease::V4(lease)) => {
-                Lease::V4(v4::extend(link, client, lease, to, deadline).await?)
+                Lease::V4(v4::extend(link, client, lease, extension).await?)
             }
             (Self::V6(link, client), Lease::V6(lease)) => {
-                Lease::V6(v6::extend(link, client, lease, to, deadline).await?)
+                Lease::V6(v6::extend(link, client, lease, extension).await?)
             }
             _ => return Err(other_family()),
         })

@@ -23,7 +23,7 @@ pub use answer::MAX_MESSAGE;
 pub use machine::Machine;
 pub use message::Outgoing;
 
-use super::{Client, Failure, Lease, Link, Step, Timing, random, result::unreachable};
+use super::{Client, Extension, Failure, Lease, Link, Step, Timing, random, result::unreachable};
 
 /// Who is asked to extend a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +68,16 @@ pub async fn confirm(
     run(link, Machine::confirm(client, lease, timing, random::of_kernel()), |_| ready(())).await
 }
 
-/// Asks for more time on a lease, until the deadline: T2 where its server is asked, the end of the lease where all are.
+/// Asks for more time on a lease, once.
 ///
 /// The lease that comes back may differ in everything but the client, its address included.
 pub async fn extend(
     link: &Link,
     client: &Client,
     lease: &Lease,
-    to: To,
-    deadline: Instant,
+    extension: Extension,
 ) -> Result<Lease, Failure> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    run(link, Machine::extend(client, lease, to, left, random::of_kernel()), |_| ready(())).await
+    run(link, Machine::extend(client, lease, extension), |_| ready(())).await
 }
 
 /// Gives a lease back. Nobody answers that.

@@ -18,9 +18,9 @@ use tokio::time::{Instant, sleep_until};
 
 pub use lease::{Lease, result};
 pub use link::{Link, Socket};
-pub use machine::Machine;
+pub use machine::{Machine, Retransmission};
 
-use super::{Failure, Step, Timing, random, v4::To};
+use super::{Extension, Failure, Step, Timing, random};
 
 /// What all messages of one attachment say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,21 +70,17 @@ pub async fn confirm(
     lease: &Lease,
     timing: Timing,
 ) -> Result<Lease, Failure> {
-    let left = timing.answer.min(timing.all);
-    run(link, Machine::extend(client, lease, To::Server, left, random::of_kernel()), |_| ready(()))
-        .await
+    run(link, Machine::confirm(client, lease, timing, random::of_kernel()), |_| ready(())).await
 }
 
-/// Asks for more time on a lease, until the deadline: T2 where its server is asked, the end of the lease where all are.
+/// Asks for more time on a lease, once.
 pub async fn extend(
     link: &Link,
     client: &Client,
     lease: &Lease,
-    to: To,
-    deadline: Instant,
+    extension: Extension,
 ) -> Result<Lease, Failure> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    run(link, Machine::extend(client, lease, to, left, random::of_kernel()), |_| ready(())).await
+    run(link, Machine::extend(client, lease, extension), |_| ready(())).await
 }
 
 /// Gives a lease back, and waits until the server has heard it, within the time for one answer.

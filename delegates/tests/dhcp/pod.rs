@@ -6,12 +6,19 @@ use std::{
     time::Duration,
 };
 
-use delegates::dhcp::{Client, Failure, Lease, Link, Socket, Timing, client_id, options, v4, v6};
+use delegates::dhcp::{
+    Client, Extension, Failure, Lease, Link, Socket, Timing, client_id, options, v4, v6,
+};
 use testnode::{Container, Node};
-use tokio::{runtime::Runtime, time::Instant};
+use tokio::runtime::Runtime;
 
 /// How long a process or a packet may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The first request for more time.
+pub fn extension(to: v4::To) -> Extension {
+    Extension { to, xid: 7, elapsed: Duration::ZERO, patience: PATIENCE }
+}
 
 /// The container `pod`, whose interface eth0 has no address.
 pub struct Pod {
@@ -70,8 +77,7 @@ impl Pod {
     }
 
     pub fn extend(&self, lease: &Lease, to: v4::To) -> Result<Lease, Failure> {
-        let deadline = Instant::now() + PATIENCE;
-        self.run(async |link| v4::extend(link, &self.client, lease, to, deadline).await)
+        self.run(async |link| v4::extend(link, &self.client, lease, extension(to)).await)
     }
 
     pub fn release(&self, lease: &Lease) {

@@ -9,9 +9,8 @@ use testnode::{
     dhcp::{DhcpServer, Family, Pool, Program},
     until,
 };
-use tokio::time::Instant;
 
-use crate::pod::{PATIENCE, Pod};
+use crate::pod::{PATIENCE, Pod, extension};
 
 /// A lease from its beginning to its end.
 fn serves(program: Program) {
@@ -86,10 +85,9 @@ fn serves_v6(program: Program) {
         assert_eq!((other.address, other.server), (lease.address, lease.server.clone()))
     };
     same(pod.run_v6(async |link| v6::confirm(link, &client, &lease, timing).await).unwrap());
-    let deadline = Instant::now() + PATIENCE;
     for to in [To::Server, To::All] {
         let extended =
-            pod.run_v6(async |link| v6::extend(link, &client, &lease, to, deadline).await);
+            pod.run_v6(async |link| v6::extend(link, &client, &lease, extension(to)).await);
         same(extended.unwrap());
     }
     assert_eq!(server.granted(&address), granted + 3, "{}", server.log());

@@ -2,8 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use delegates::dhcp::{Client, Failure, Timing, v4};
-use tokio::time::Instant;
+use delegates::dhcp::{Client, Extension, Failure, Timing};
 
 use super::{Ended, keeping::Keeping};
 use crate::dhcp::{
@@ -73,13 +72,12 @@ impl Keeping<'_> {
     pub(super) async fn ask_for_more(
         self,
         lease: &Lease,
-        to: v4::To,
-        patience: Duration,
+        extension: Extension,
     ) -> Result<Result<Lease, Fault>, Ended> {
         let exchange = async {
             let opened = self.open().await?;
             let speaker = self.speaker(opened).await?;
-            Ok(speaker.extend(lease, to, Instant::now() + patience).await?)
+            Ok(speaker.extend(lease, extension).await?)
         };
         self.unless_gone(self.or_end(exchange).await?)
     }

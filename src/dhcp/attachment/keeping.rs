@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use delegates::dhcp::Family;
+use delegates::dhcp::{Extension, Family};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -95,7 +95,7 @@ impl Keeping<'_> {
             self.attachment.now(lost).await;
             return Ok(None);
         };
-        let held = Held::new(lease, since);
+        let mut held = Held::new(lease, since);
         self.attachment.stand(&*self.attachment.state.lock().await);
         if !record.namespace_lives(&keeper.boot) {
             return Err(Ended);
@@ -133,7 +133,7 @@ impl Keeping<'_> {
         loop {
             let is_seen = self.attachment.is_seen(self.family).await;
             let may_look = || is_seen || begun.elapsed() >= FIRST_LOOK;
-            let (to, left) = match held.next() {
+            let extension = match held.next() {
                 Next::Wait(time) => {
                     let pause = if may_look() { LONGEST } else { FIRST_LOOK };
                     self.or_end(sleep(time.min(pause))).await?;
@@ -142,11 +142,11 @@ impl Keeping<'_> {
                     }
                     continue;
                 }
-                Next::Ask(to, left) => (to, left),
+                Next::Ask(extension) => extension,
                 Next::Over => return Ok(EXPIRED.to_owned()),
             };
-            let patience = keeper.manner.timing.answer.min(left);
-            match self.ask_for_more(&held.lease, to, patience).await? {
+            let patience = keeper.manner.timing.answer.min(extension.patience);
+            match self.ask_for_more(&held.lease, Extension { patience, ..extension }).await? {
                 Ok(lease) => {
                     held = self.attachment.renewed(lease).await;
                     failed = false;
@@ -160,7 +160,6 @@ impl Keeping<'_> {
                         let address = held.lease.address();
                         tracing::warn!("{name}: {address} is not extended yet: {why}");
                     }
-                    held.put_off(left.saturating_sub(patience));
                 }
             }
         }

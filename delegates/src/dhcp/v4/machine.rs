@@ -8,19 +8,14 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use dhcproto::v4::MessageType;
 
-use super::{Outgoing, To, answer::Answer, message::Exchange};
+use super::{Outgoing, answer::Answer, message::Exchange};
 use crate::{
     dhcp::{
-        Client, Failure, Lease, Random, Timing,
-        backoff::{Backoff, vary},
-        lease::Times,
+        Client, Extension, Failure, Lease, Random, Timing, backoff::Backoff, lease::Times,
         passed_over::PassedOver,
     },
     net::Mac,
 };
-
-/// The least time between two requests for more time (RFC 2131, 4.4.5).
-const LEAST: Duration = Duration::from_secs(60);
 
 type Step = crate::dhcp::Step<Outgoing, Lease>;
 
@@ -51,7 +46,7 @@ enum State<'a> {
     Selecting { wanted: Option<Ipv4Addr> },
     Requesting { offer: Box<Lease>, until: Duration },
     Rebooting { lease: &'a Lease },
-    Extending { lease: &'a Lease, to: To, least: Duration },
+    Extending { lease: &'a Lease, extension: Extension },
 }
 
 impl<'a> Machine<'a> {
@@ -76,17 +71,11 @@ impl<'a> Machine<'a> {
         Self::new(client, State::Rebooting { lease }, timing, end, random)
     }
 
-    /// For more time, as long as there is any left.
-    pub fn extend(
-        client: &'a Client,
-        lease: &'a Lease,
-        to: To,
-        left: Duration,
-        random: Random<'a>,
-    ) -> Self {
-        // Where all of it is short, a lost packet shall not cost all of it.
-        let state = State::Extending { lease, to, least: LEAST.min(left / 4) };
-        Self::new(client, state, Timing::default(), left, random)
+    /// For more time: REQUEST once, ACK.
+    pub fn extend(client: &'a Client, lease: &'a Lease, extension: Extension) -> Self {
+        let Extension { xid, patience, .. } = extension;
+        let state = State::Extending { lease, extension };
+        Self::new(client, state, Timing::default(), patience, Box::new(move || xid))
     }
 
     fn new(
@@ -125,14 +114,12 @@ impl<'a> Machine<'a> {
         {
             self.start_over();
         }
-        let wait = match self.state {
-            State::Extending { least, .. } => {
-                vary(((self.end - now) / 2).max(least), least / 8, (self.random)())
-            }
-            _ => self.backoff.next((self.random)()),
+        let (wait, trying) = match self.state {
+            State::Extending { extension, .. } => (self.end - now, extension.elapsed + now),
+            _ => (self.backoff.next((self.random)()), now),
         };
         if !matches!(self.state, State::Requesting { .. }) {
-            self.secs = u16::try_from(now.as_secs()).unwrap_or(u16::MAX);
+            self.secs = u16::try_from(trying.as_secs()).unwrap_or(u16::MAX);
         }
         self.send(now, wait)
     }
@@ -235,7 +222,7 @@ impl<'a> Machine<'a> {
                 exchange.request(offer)
             }
             State::Rebooting { lease } => exchange.reboot(lease),
-            State::Extending { lease, to, .. } => exchange.extend(lease, *to),
+            State::Extending { lease, extension } => exchange.extend(lease, extension.to),
         };
         Step::Send(message, self.wake)
     }

@@ -9,9 +9,11 @@ use std::{net::Ipv6Addr, time::Duration};
 
 use dhcproto::v6::{MessageType, Status};
 
-use self::retransmission::Retransmission;
+pub use self::retransmission::Retransmission;
 use super::{Client, Lease, answer::Answer, message::message};
-use crate::dhcp::{Failure, Random, Timing, lease::Times, passed_over::PassedOver, v4::To};
+use crate::dhcp::{
+    Extension, Failure, Random, Timing, lease::Times, passed_over::PassedOver, v4::To,
+};
 
 type Step = crate::dhcp::Step<Vec<u8>, Lease>;
 
@@ -25,7 +27,10 @@ pub struct Machine<'a> {
     state: State<'a>,
     timing: Timing,
     xid: [u8; 3],
-    retransmission: Retransmission,
+    /// When the message is repeated, if it is.
+    retransmission: Option<Retransmission>,
+    /// For how long the same was asked for before.
+    elapsed: Duration,
     /// When it is given up.
     end: Duration,
     /// When the machine wants to be called, whatever arrives.
@@ -69,15 +74,23 @@ impl<'a> Machine<'a> {
         Self::new(client, state, timing, timing.all, random)
     }
 
-    /// For more time, as long as there is any left: RENEW or REBIND, REPLY.
-    pub fn extend(
+    /// For a lease that was had before: RENEW, REPLY.
+    pub fn confirm(
         client: &'a Client,
         lease: &'a Lease,
-        to: To,
-        left: Duration,
+        timing: Timing,
         random: Random<'a>,
     ) -> Self {
-        Self::new(client, State::Extending { lease, to }, Timing::default(), left, random)
+        let end = timing.answer.min(timing.all);
+        Self::new(client, State::Extending { lease, to: To::Server }, timing, end, random)
+    }
+
+    /// For more time: RENEW or REBIND once, REPLY.
+    pub fn extend(client: &'a Client, lease: &'a Lease, extension: Extension) -> Self {
+        let Extension { to, xid, elapsed, patience } = extension;
+        let (state, timing) = (State::Extending { lease, to }, Timing::default());
+        let machine = Self::new(client, state, timing, patience, Box::new(move || xid));
+        Self { retransmission: None, elapsed, ..machine }
     }
 
     /// To give a lease back: RELEASE, REPLY. It ends with the lease that is none any more.
@@ -98,17 +111,14 @@ impl<'a> Machine<'a> {
         end: Duration,
         random: Random<'a>,
     ) -> Self {
-        let retransmission = match state {
-            State::Extending { .. } => Retransmission::of_extension(),
-            _ => Retransmission::new(timing.pause),
-        };
         let mut machine = Self {
             client,
             random,
             state,
             timing,
             xid: [0; 3],
-            retransmission,
+            retransmission: Some(Retransmission::new(timing.pause)),
+            elapsed: Duration::ZERO,
             end,
             wake: Duration::ZERO,
             asked: Duration::ZERO,
@@ -175,7 +185,8 @@ impl<'a> Machine<'a> {
             return Step::Wait(self.wake);
         };
         let preference = answer.preference();
-        if preference == AT_ONCE || !self.retransmission.is_first() {
+        let is_late = self.retransmission.as_ref().is_some_and(|messages| !messages.is_first());
+        if preference == AT_ONCE || is_late {
             return self.request(Box::new(offer), now);
         }
         if best.as_ref().is_none_or(|(other, _)| *other < preference) {
@@ -211,7 +222,7 @@ impl<'a> Machine<'a> {
                     "DHCPv6: the server takes back what it has offered: {status:?} {why}"
                 );
                 self.refused = Some(said(status, &why));
-                let pause = self.retransmission.next((self.random)());
+                let pause = self.pause();
                 self.start_over(now);
                 // Not at once: a server that goes on like this would be asked without end.
                 self.wake = self.end.min(now + pause);
@@ -238,7 +249,7 @@ impl<'a> Machine<'a> {
 
     fn request(&mut self, offer: Box<Lease>, now: Duration) -> Step {
         self.state = State::Requesting { offer, until: now + self.timing.answer };
-        self.retransmission = Retransmission::new(self.timing.pause);
+        self.retransmission = Some(Retransmission::new(self.timing.pause));
         self.begin_exchange(now);
         self.send(now)
     }
@@ -253,9 +264,17 @@ impl<'a> Machine<'a> {
         (self.xid, self.asked) = (xid, now);
     }
 
+    /// How long to wait until the message is repeated: until the end where it is not.
+    fn pause(&mut self) -> Duration {
+        match &mut self.retransmission {
+            Some(retransmission) => retransmission.next((self.random)()),
+            None => self.end,
+        }
+    }
+
     /// Says what is to be said in this state, and waits for an answer.
     fn send(&mut self, now: Duration) -> Step {
-        let wait = self.retransmission.next((self.random)());
+        let wait = self.pause();
         self.wake = self.end.min(now + wait);
         let (kind, server, address) = match &self.state {
             State::Soliciting { wanted, .. } => (MessageType::Solicit, None, *wanted),
@@ -273,7 +292,7 @@ impl<'a> Machine<'a> {
                 (MessageType::Release, Some(&lease.server), Some(lease.address))
             }
         };
-        let elapsed = now.saturating_sub(self.asked);
+        let elapsed = self.elapsed + now.saturating_sub(self.asked);
         let server = server.map(Vec::as_slice);
         let message = message(self.client, kind, self.xid, elapsed, server, address);
         Step::Send(message, self.wake)

@@ -4,6 +4,7 @@ use dhcproto::v4::{DhcpOption as O, Flags, Message, MessageType as Kind, OptionC
 
 use super::{
     super::{
+        To,
         fake::{ADDRESS, SERVER, SERVER_MAC, answer, client, read},
         message,
     },
@@ -251,7 +252,7 @@ fn more_time_is_asked_for_from_the_address_it_is_about() {
     for (to, destination, mac) in
         [(To::Server, SERVER, SERVER_MAC), (To::All, Ipv4Addr::BROADCAST, EVERYBODY)]
     {
-        let mut machine = Machine::extend(&client, &lease, to, SECOND * 1350, even());
+        let mut machine = Machine::extend(&client, &lease, extension(to));
         let (request, _) = sent(machine.woken(Duration::ZERO));
         assert_eq!((request.from, request.to, request.mac), (ADDRESS, destination, mac));
         let asked = read(&request);
@@ -270,15 +271,15 @@ fn more_time_is_asked_for_from_the_address_it_is_about() {
 }
 
 #[test]
-fn more_time_is_asked_for_when_half_of_what_is_left_has_passed() {
+fn a_request_for_more_time_is_sent_once_and_says_since_when_it_is_asked_for() {
     let (client, lease) = (client(), a_lease());
-    let times = |left| {
-        told_in_vain(&mut Machine::extend(&client, &lease, To::Server, SECOND * left, even())).0
-    };
-    assert_eq!(times(1350), [0, 675, 1013, 1181, 1266, 1326]);
-    // Of little time no minute is left to pass.
-    assert_eq!(times(40), [0, 20, 30]);
-    assert_eq!(times(0), [0; 0]);
+    let again = Extension { elapsed: SECOND * 675, ..extension(To::Server) };
+    let mut machine = Machine::extend(&client, &lease, again);
+    let (request, until) = sent(machine.woken(Duration::ZERO));
+    assert_eq!((read(&request).xid(), read(&request).secs(), until), (again.xid, 675, SECOND * 10));
+    assert!(matches!(machine.woken(until), Step::Failed(Failure::Silence)));
+    let (times, _) = told_in_vain(&mut Machine::extend(&client, &lease, again));
+    assert_eq!(times, [0]);
 }
 
 #[test]
@@ -289,7 +290,7 @@ fn all_messages_say_what_the_configuration_tells_and_release_only_whose_the_leas
     let lease = a_lease();
     let discover =
         sent(Machine::acquire(&client, Timing::default(), None, even()).woken(Duration::ZERO)).0;
-    let extend = Machine::extend(&client, &lease, To::All, SECOND, even()).woken(Duration::ZERO);
+    let extend = Machine::extend(&client, &lease, extension(To::All)).woken(Duration::ZERO);
     let released = message::release(&client, &lease, 7);
     assert_eq!((released.from, released.to, released.mac), (ADDRESS, SERVER, SERVER_MAC));
     for (message, broadcast) in [(&discover, true), (&sent(extend).0, false), (&released, false)] {
@@ -306,6 +307,11 @@ fn all_messages_say_what_the_configuration_tells_and_release_only_whose_the_leas
     assert_eq!((released.xid(), released.ciaddr()), (7, ADDRESS));
     let codes: Vec<u8> = released.opts().iter().map(|(code, _)| u8::from(*code)).collect();
     assert_eq!(codes, [53, 54, 61]);
+}
+
+/// As the daemon asks.
+fn extension(to: To) -> Extension {
+    Extension { to, xid: 7, elapsed: Duration::ZERO, patience: SECOND * 10 }
 }
 
 fn a_lease() -> Lease {

@@ -20,13 +20,17 @@ pub struct Retransmission {
 }
 
 impl Retransmission {
+    /// Where somebody waits for the answer; no wait is longer than that.
     pub fn new(most: Duration) -> Self {
         let first = FIRST.min(most).max(Duration::from_millis(50));
         Self { first, most: most.max(first), last: None, count: 0 }
     }
 
-    pub fn of_extension() -> Self {
-        Self { first: FIRST_OF_EXTENSION, most: MOST_OF_EXTENSION, last: None, count: 0 }
+    /// For a lease of which more time is asked for during this time at most. Where that is short, a message that is lost shall not cost
+    /// all of it.
+    pub fn of_extension(during: Duration) -> Self {
+        let first = FIRST_OF_EXTENSION.min(during / 4);
+        Self { first, most: MOST_OF_EXTENSION, last: None, count: 0 }
     }
 
     /// Whether the message has not been repeated yet.
@@ -60,12 +64,14 @@ mod tests {
     fn waits_double_up_to_the_limit() {
         let most = Duration::from_secs(62);
         let middle = u32::MAX / 2;
+        let extension = |during| Retransmission::of_extension(Duration::from_secs(during));
         assert_eq!(
             waits(Retransmission::new(most), 0),
             [900, 1710, 3249, 6173, 11728, 22284, 42341, 55800]
         );
         assert_eq!(waits(Retransmission::new(most), middle)[..4], [1000, 2000, 4000, 8000]);
-        assert_eq!(waits(Retransmission::of_extension(), u32::MAX)[..3], [11000, 23100, 48510]);
-        assert_eq!(waits(Retransmission::of_extension(), u32::MAX)[7], 660_000);
+        assert_eq!(waits(extension(1350), u32::MAX)[..3], [11000, 23100, 48510]);
+        assert_eq!(waits(extension(1350), u32::MAX)[7], 660_000);
+        assert_eq!(waits(extension(12), middle)[..3], [3000, 6000, 12_000]);
     }
 }

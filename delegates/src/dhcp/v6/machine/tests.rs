@@ -14,6 +14,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const SERVER: &[u8] = &[0, 1, 0, 1, 7, 7];
 const ADDRESS: Ipv6Addr = Ipv6Addr::new(0xfd07, 0, 0, 0, 0, 0, 0, 0x50);
 
+/// As the daemon asks.
+fn extension(to: To) -> Extension {
+    Extension { to, xid: 7, elapsed: Duration::ZERO, patience: SECOND * 10 }
+}
+
 fn client() -> Client {
     Client::new(b"\0c1/net/eth0")
 }
@@ -168,8 +173,9 @@ fn messages_are_repeated_with_longer_and_longer_waits_and_then_given_up() {
     };
     let acquire = Machine::acquire(&client, timing, None, even());
     assert_eq!(times(acquire), [0, 1, 3, 7, 15, 31, 63, 125, 187]);
-    let extend = Machine::extend(&client, &lease, To::Server, SECOND * 1350, even());
-    assert_eq!(times(extend), [0, 10, 30, 70, 150, 310, 630, 1230]);
+    assert_eq!(times(Machine::confirm(&client, &lease, timing, even())), [0, 1, 3, 7]);
+    // When it is asked for again, who keeps the lease says.
+    assert_eq!(times(Machine::extend(&client, &lease, extension(To::Server))), [0]);
     assert_eq!(times(Machine::release(&client, &lease, timing, even())), [0, 1, 3, 7]);
 }
 
@@ -234,7 +240,7 @@ fn what_is_said_to_others_or_makes_no_sense_changes_nothing() {
 fn more_time_is_had_or_refused() {
     let (client, lease) = (client(), a_lease());
     for (to, kind, server) in [(To::Server, Kind::Renew, true), (To::All, Kind::Rebind, false)] {
-        let mut machine = Machine::extend(&client, &lease, to, SECOND * 1350, even());
+        let mut machine = Machine::extend(&client, &lease, extension(to));
         let (asked, until) = sent(machine.woken(Duration::ZERO));
         assert_eq!(
             (asked.msg_type(), asked.opts().get(OptionCode::ServerId).is_some()),
@@ -264,7 +270,7 @@ fn more_time_is_had_or_refused() {
             (association([0, 0], [status(Status::NoBinding)]), "NoBinding: so be it"),
             (association([0, 0], [address(ADDRESS, 0, 0)]), "it ends fd07::50"),
         ] {
-            let mut machine = Machine::extend(&client, &lease, to, SECOND * 1350, even());
+            let mut machine = Machine::extend(&client, &lease, extension(to));
             let (asked, _) = sent(machine.woken(Duration::ZERO));
             match machine.received(&answer(&asked, Kind::Reply, SERVER, [refusal]), SECOND) {
                 Step::Failed(Failure::Refused(said)) => assert_eq!(said, why),
@@ -273,13 +279,13 @@ fn more_time_is_had_or_refused() {
         }
     }
     // Who is busy to the end has refused nothing.
-    let mut machine = Machine::extend(&client, &lease, To::Server, SECOND * 1350, even());
+    let mut machine = Machine::extend(&client, &lease, extension(To::Server));
     let (asked, until) = sent(machine.woken(Duration::ZERO));
     let busy = answer(&asked, Kind::Reply, SERVER, [status(Status::UnspecFail)]);
     waits(machine.received(&busy, SECOND), until);
     assert!(matches!(told_in_vain(&mut machine).1, Failure::Silence));
     let for_ever = association([u32::MAX; 2], [address(ADDRESS, u32::MAX, u32::MAX)]);
-    let mut machine = Machine::extend(&client, &lease, To::All, SECOND * 1350, even());
+    let mut machine = Machine::extend(&client, &lease, extension(To::All));
     let (asked, _) = sent(machine.woken(Duration::ZERO));
     let extended =
         self::lease(machine.received(&answer(&asked, Kind::Reply, SERVER, [for_ever]), SECOND));

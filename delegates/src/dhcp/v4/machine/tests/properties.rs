@@ -6,7 +6,7 @@ use super::{
         super::fake::{SERVER_MAC, answer, client},
         *,
     },
-    SECOND, UNCHANGED, a_lease,
+    SECOND, To, UNCHANGED, a_lease, extension,
 };
 
 /// What happens to a machine: time passes, or an answer of some kind comes, damaged in some places.
@@ -40,7 +40,7 @@ proptest! {
         let (mut machine, end) = match state {
             0 => (Machine::acquire(&client, Timing::default(), None, random), 208),
             1 => (Machine::confirm(&client, &old, Timing::default(), random), 10),
-            _ => (Machine::extend(&client, &old, To::All, SECOND * 450, random), 450),
+            _ => (Machine::extend(&client, &old, extension(To::All)), 10),
         };
         let (mut now, mut last) = (Duration::ZERO, None);
         let mut step = machine.woken(now);
