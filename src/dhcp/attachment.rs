@@ -149,12 +149,16 @@ impl Attachment {
         let Some((lease, _)) = self.record().await.leases.of(family) else { return };
         let why = format!("the lease of {} is lost: {why}", lease.address());
         tracing::warn!("{}: {why}", self.name);
+        let old = self.result(&lease);
+        // The record says of what the interface may have: should the daemon die here, the next one comes to this again.
+        let is_off = self.configure(family, old.clone(), CniResult::default()).await;
         let lost = |state: &mut State| {
             state.record.leases.take(family);
+            if !is_off {
+                state.record.leases.leave(family, old);
+            }
             state.lost.insert(family, why);
         };
-        // The record says of what the interface may have: should the daemon die here, the next one comes to this again.
-        self.configure(family, self.result(&lease), CniResult::default()).await;
         self.now(lost).await;
     }
 
@@ -167,24 +171,31 @@ impl Attachment {
     }
 
     async fn changed(&self, old: &CniResult, lease: Lease) -> Held {
-        let new = self.result(&lease);
+        let (new, family) = (self.result(&lease), lease.family());
+        // Before the new address comes: an older one of its subnet takes it with it.
+        self.take_off(family, Some(&lease)).await;
+        let mut is_done = true;
         if (&old.ips, &old.routes) != (&new.ips, &new.routes) {
             tracing::info!(
                 "{}: the lease is of {} now, and the interface follows",
                 self.name,
                 lease.address()
             );
-            self.configure(lease.family(), old.clone(), new).await;
+            is_done = self.configure(family, old.clone(), new).await;
         }
-        self.take(lease).await
+        self.take(lease, (!is_done).then(|| old.clone())).await
     }
 
-    /// From now on this is the lease of its family.
-    async fn take(&self, lease: Lease) -> Held {
+    /// From now on this is the lease of its family, and this is left of the one before.
+    async fn take(&self, lease: Lease, left: Option<CniResult>) -> Held {
         let held = Held::new(lease.clone(), uptime());
         let taken = |state: &mut State| {
-            state.lost.remove(&lease.family());
+            let family = lease.family();
+            state.lost.remove(&family);
             state.put(lease, held.since());
+            if let Some(left) = left {
+                state.record.leases.leave(family, left);
+            }
         };
         self.now(taken).await;
         held

@@ -9,7 +9,7 @@ use chain::{CniResult, Dirs, Result};
 use delegates::{
     Node,
     dhcp::Family,
-    ipam::dhcp::interface::{change, lacking, put_back},
+    ipam::dhcp::interface::{self, change, lacking, put_back},
     net::link::Link,
 };
 use ipnet::IpNet;
@@ -42,6 +42,13 @@ pub fn configure(
     let known = record.leases.without(family).unwrap_or_default();
     leave_out(&mut new, record, known, dirs)?;
     change(container.net()?, &link.name, old, &new)
+}
+
+/// Takes off the interface what it still has of leases that are no more, but for what `new` gives it as well.
+pub fn take_off(record: &Record, left: &CniResult, new: &CniResult) -> Result<()> {
+    let node = Node::new();
+    let Some((container, link)) = interface_of(&node, record)? else { return Ok(()) };
+    interface::take_off(container.net()?, &link.name, left, new)
 }
 
 /// Looks at what the interface has of a lease, and puts back what it has lost.

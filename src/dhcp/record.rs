@@ -7,7 +7,7 @@ use std::{
 };
 
 use chain::{
-    Dirs, NetnsId, Result,
+    CniResult, Dirs, NetnsId, Result,
     files::{self, Found, at, short},
 };
 use delegates::dhcp::{self, Family, v6};
@@ -88,6 +88,11 @@ pub struct Leases {
     since_v6: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     without_v6: Option<Vec<IpNet>>,
+    /// What the interface may still have of leases that are no more: it could not be taken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<CniResult>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left_v6: Option<CniResult>,
 }
 
 impl Leases {
@@ -122,6 +127,35 @@ impl Leases {
         match family {
             Family::V4 => self.without = Some(without),
             Family::V6 => self.without_v6 = Some(without),
+        }
+    }
+
+    /// What the interface may still have of a family's leases that are no more.
+    pub fn left(&self, family: Family) -> Option<&CniResult> {
+        match family {
+            Family::V4 => self.left.as_ref(),
+            Family::V6 => self.left_v6.as_ref(),
+        }
+    }
+
+    /// The interface may still have what an earlier lease of a family gave it. From now on it is for this daemon alone to say what it
+    /// is to have: an address that goes may take that of the next lease with it.
+    pub fn leave(&mut self, family: Family, old: CniResult) {
+        let (left, without) = match family {
+            Family::V4 => (&mut self.left, &mut self.without),
+            Family::V6 => (&mut self.left_v6, &mut self.without_v6),
+        };
+        let left = left.get_or_insert_default();
+        left.ips.extend(old.ips);
+        left.routes.extend(old.routes);
+        without.get_or_insert_default();
+    }
+
+    /// The interface has nothing any more of a family's earlier leases.
+    pub fn clear_left(&mut self, family: Family) {
+        match family {
+            Family::V4 => self.left = None,
+            Family::V6 => self.left_v6 = None,
         }
     }
 

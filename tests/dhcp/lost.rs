@@ -1,7 +1,7 @@
 //! Leases that are lost, or not to be had, beside each server.
 
 use testnode::dhcp::{Family, Pool, Program};
-use testnode::{Node, until};
+use testnode::{Background, Container, Node, until};
 
 use crate::PATIENCE;
 use crate::lan::{self, Daemon, Lan, address, await_address, list, short, state};
@@ -92,6 +92,55 @@ fn later(node: &Node, seconds: u32) -> Daemon {
     let offset = seconds.to_string();
     let apart = node.cmd(["unshare", "--time", "--fork", "--kill-child", "--boottime", &offset]);
     Daemon::run(node, apart.args([lan::program(node)]).args(["daemon", "-timeout", "1s"]))
+}
+
+/// A lease that has expired while the daemon could enter no container; its server is stopped. Returns its address, and what keeps the
+/// daemon out as long as it is there.
+fn expired_out_of_reach(
+    lan: &mut Lan<'_>,
+    daemon: &Daemon,
+    pod: &Container,
+) -> (String, Background) {
+    let first = address(&lan.catena().add(&list(), pod));
+    lan.await_granted(&first, 2);
+    lan.server.stop();
+    let pid = daemon.pid().to_string();
+    let strace = ["strace", "-f", "-o", "/dev/null", "-e", "inject=setns:error=ENOMEM", "-p", &pid];
+    let strace = lan.node.cmd(strace).spawn(lan.node.fresh_path("strace.log"));
+    until("strace is there", PATIENCE, || strace.log().contains("attached").then_some(()));
+    daemon.await_log(&format!("the lease of {first} is lost: it has expired"));
+    daemon.await_log(&format!("the lease of {first}/24 is still on the interface: "));
+    assert_eq!(state(pod, "eth0").0, [first.as_str()]);
+    (first, strace)
+}
+
+#[test]
+fn an_address_that_cannot_be_taken_off_goes_as_soon_as_it_can() {
+    let node = Node::new();
+    let mut lan = Lan::with(&node, Program::Isc, short(6, [2, 4]));
+    let daemon = lan.daemon();
+    let pod = node.container("pod");
+    let (first, kept_out) = expired_out_of_reach(&mut lan, &daemon, &pod);
+    drop(kept_out);
+    await_address(&pod, None);
+    lan.server.resume();
+    await_address(&pod, Some(&first));
+    lan.catena().check(&list(), &pod);
+}
+
+#[test]
+fn an_address_that_could_not_be_taken_off_goes_with_the_next_daemon() {
+    let node = Node::new();
+    let mut lan = Lan::with(&node, Program::Isc, short(6, [2, 4]));
+    let mut daemon = lan.daemon();
+    let pod = node.container("pod");
+    let (first, _kept_out) = expired_out_of_reach(&mut lan, &daemon, &pod);
+    daemon.kill();
+    let daemon = lan.daemon();
+    await_address(&pod, None);
+    let routes = state(&pod, "eth0").1;
+    assert!(!routes.contains("10.7.0.1") && !routes.contains("10.9.0.0"), "{routes}");
+    daemon.await_log(&format!("what was left of the lease of {first}/24 is off the interface"));
 }
 
 /// Who finds no address left gets one as soon as another gives one back.

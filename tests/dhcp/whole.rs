@@ -77,6 +77,45 @@ fn what_an_interface_loses_while_no_daemon_runs_comes_back_with_the_next_one() {
     pod.ping("10.7.0.1");
 }
 
+/// It is on record for the next daemon, which begins with the server there or away.
+fn what_is_left_goes_alone(is_served: bool) {
+    let node = Node::new();
+    let mut lan = Lan::new(&node);
+    let daemon = lan.daemon();
+    let pod = node.container("pod");
+    let address = address(&lan.catena().add(&list(), &pod));
+    let mut daemon = restarted(&lan, daemon);
+    daemon.kill();
+    let before = state(&pod, "eth0");
+    // The kernel takes all that are later in its subnet with it.
+    pod.ip(&format!(
+        "addr flush dev eth0\naddr add 10.7.0.99/24 dev eth0\naddr add {address}/24 dev eth0\n"
+    ));
+    let path = fs::read_dir(RECORDS).unwrap().next().unwrap().unwrap().path();
+    let mut known = record();
+    known["left"] = json!({ "ips": [{ "address": "10.7.0.99/24" }] });
+    fs::write(path, known.to_string()).unwrap();
+    if !is_served {
+        lan.server.stop();
+    }
+    let daemon = Daemon::catenas(&node, &["-timeout", "1s"]);
+    until("all is as it was", PATIENCE, || (state(&pod, "eth0") == before).then_some(()));
+    let confirmed = if is_served { "is confirmed" } else { "is not confirmed yet" };
+    daemon.await_log(&format!("{address} {confirmed}"));
+    daemon.await_log("what was left of the lease of 10.7.0.99/24 is off the interface");
+    until("it is off the record", PATIENCE, || record().get("left").is_none().then_some(()));
+}
+
+#[test]
+fn an_address_that_is_left_of_an_earlier_lease_goes_and_takes_nothing_of_this_one_with_it() {
+    what_is_left_goes_alone(true);
+}
+
+#[test]
+fn an_address_that_is_left_of_an_earlier_lease_goes_while_the_server_is_away() {
+    what_is_left_goes_alone(false);
+}
+
 #[test]
 fn a_route_that_others_have_taken_away_before_the_first_look_stays_away() {
     let node = Node::new();

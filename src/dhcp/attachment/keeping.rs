@@ -133,11 +133,16 @@ impl Keeping<'_> {
         loop {
             let is_seen = self.attachment.is_seen(self.family).await;
             let may_look = || is_seen || begun.elapsed() >= FIRST_LOOK;
+            // What could not be done is tried again.
+            let has_left = self.attachment.has_left(self.family).await;
+            if has_left {
+                self.attachment.see_to_interface(&held.lease).await;
+            }
             let extension = match held.next() {
                 Next::Wait(time) => {
-                    let pause = if may_look() { LONGEST } else { FIRST_LOOK };
+                    let pause = if may_look() && !has_left { LONGEST } else { FIRST_LOOK };
                     self.or_end(sleep(time.min(pause))).await?;
-                    if time > pause {
+                    if time > pause && !has_left {
                         self.attachment.see_to_interface(&held.lease).await;
                     }
                     continue;
@@ -172,6 +177,7 @@ impl Keeping<'_> {
         timing.all = timing.all.min(AGAIN);
         let mut pause = FIRST_PAUSE;
         loop {
+            self.attachment.take_off(self.family, None).await;
             match self.acquire(timing).await? {
                 Ok(lease) => {
                     let before = self.attachment.before(&lease).await;

@@ -12,12 +12,44 @@ use crate::dhcp::{
 };
 
 impl Attachment {
-    /// Gives the interface what `new` says in place of what `old` said.
-    pub(super) async fn configure(&self, family: Family, old: CniResult, new: CniResult) {
+    /// Gives the interface what `new` says in place of what `old` said; whether all of that was done.
+    pub(super) async fn configure(&self, family: Family, old: CniResult, new: CniResult) -> bool {
         let (record, dirs) = (self.record().await, self.keeper.dirs.clone());
         let work = move || interface::configure(&record, family, &old, &new, &dirs);
-        if let Err(error) = blocking(work).await {
-            tracing::warn!("{}: the interface does not follow the lease: {error}", self.name);
+        let done = blocking(work).await;
+        if let Err(error) = &done {
+            tracing::warn!(
+                "{}: the interface does not follow the lease, and is seen to again: {error}",
+                self.name
+            );
+        }
+        done.is_ok()
+    }
+
+    /// Whether the interface may still have something of leases that are no more.
+    pub(super) async fn has_left(&self, family: Family) -> bool {
+        self.record().await.leases.left(family).is_some()
+    }
+
+    /// Takes that off the interface, but for what the lease that there is gives it as well.
+    pub(super) async fn take_off(&self, family: Family, lease: Option<&Lease>) {
+        let record = self.record().await;
+        let Some(left) = record.leases.left(family).cloned() else { return };
+        let addresses: Vec<_> = left.ips.iter().map(|ip| ip.address.to_string()).collect();
+        let (name, addresses) = (&self.name, addresses.join(", "));
+        let new = lease.map(|lease| self.result(lease)).unwrap_or_default();
+        match blocking(move || interface::take_off(&record, &left, &new)).await {
+            Ok(()) => {
+                tracing::info!(
+                    "{name}: what was left of the lease of {addresses} is off the interface"
+                );
+                self.now(|state| state.record.leases.clear_left(family)).await;
+            }
+            Err(error) => {
+                tracing::warn!(
+                    "{name}: the lease of {addresses} is still on the interface: {error}"
+                );
+            }
         }
     }
 
@@ -28,6 +60,7 @@ impl Attachment {
 
     /// Sees that the interface has what a lease gives it.
     pub(super) async fn see_to_interface(&self, lease: &Lease) {
+        self.take_off(lease.family(), Some(lease)).await;
         let (record, dirs) = (self.record().await, self.keeper.dirs.clone());
         let (name, family, result) = (&self.name, lease.family(), self.result(lease));
         let ifname = record.key.ifname.clone();

@@ -18,27 +18,40 @@ use crate::{
 pub fn change(net: &Net, ifname: &str, old: &CniResult, new: &CniResult) -> Result<()> {
     let index = net.link().require(ifname)?.index;
     let (had, has) = (routes(old, index), routes(new, index));
-    let lacks = |of: &CniResult, ip: &IpConfig| !of.ips.iter().any(|one| one.address == ip.address);
     let moved = old.ips.iter().any(|ip| lacks(new, ip)) || new.ips.iter().any(|ip| lacks(old, ip));
-
-    let mut errors = Vec::new();
-    let mut note = |done: std::result::Result<(), NetError>| errors.extend(done.err());
-    // Routes by a gateway that is not to be reached any more have to go before the new ones: they may be to the same places.
-    for route in had.iter().filter(|route| !has.contains(route)) {
-        note(net.route().del(route).map(drop));
-    }
     // An address that was there before others of its subnet takes these with it, so it goes first.
-    for ip in old.ips.iter().filter(|ip| lacks(new, ip)) {
-        note(net.addr().del(index, ip.address).map(drop));
-    }
+    let mut errors = remove(net, index, old, new);
     for ip in new.ips.iter().filter(|ip| lacks(old, ip)) {
-        note(add(net, index, ip));
+        errors.extend(add(net, index, ip).err());
     }
     // The kernel removes what an address that goes was needed for, so what stays is set as well.
     for route in has.iter().filter(|route| moved || !had.contains(route)) {
-        note(net.route().add(route).map(drop));
+        errors.extend(net.route().add(route).err());
     }
-    Error::join(errors.into_iter().map(Error::from).collect()).map_or(Ok(()), Err)
+    all(errors)
+}
+
+/// Takes the addresses and routes of `old` off the interface, but for those of `new`. What is not there any more is fine.
+pub fn take_off(net: &Net, ifname: &str, old: &CniResult, new: &CniResult) -> Result<()> {
+    let index = net.link().require(ifname)?.index;
+    all(remove(net, index, old, new))
+}
+
+fn remove(net: &Net, index: u32, old: &CniResult, new: &CniResult) -> Vec<NetError> {
+    let (had, has) = (routes(old, index), routes(new, index));
+    let mut errors = Vec::new();
+    // Routes by a gateway that is not to be reached any more have to go before new ones: they may be to the same places.
+    for route in had.iter().filter(|route| !has.contains(route)) {
+        errors.extend(net.route().del(route).err());
+    }
+    for ip in old.ips.iter().filter(|ip| lacks(new, ip)) {
+        errors.extend(net.addr().del(index, ip.address).err());
+    }
+    errors
+}
+
+fn lacks(of: &CniResult, ip: &IpConfig) -> bool {
+    !of.ips.iter().any(|one| one.address == ip.address)
 }
 
 /// What of a lease the interface has not: addresses, and routes by their destination, gateway and metric.
@@ -78,6 +91,10 @@ pub fn put_back(net: &Net, ifname: &str, lease: &CniResult, lacks: &CniResult) -
     for route in routes(&lost, index) {
         errors.extend(net.route().add(&route).err());
     }
+    all(errors)
+}
+
+fn all(errors: Vec<NetError>) -> Result<()> {
     Error::join(errors.into_iter().map(Error::from).collect()).map_or(Ok(()), Err)
 }
 
