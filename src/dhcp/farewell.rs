@@ -30,18 +30,27 @@ pub async fn give_back(record: &Record, client: Option<Client>) {
     );
 }
 
+/// By what a lease is given back.
+#[derive(Debug)]
+struct Ways {
+    /// A link that leads to the server, if there is one.
+    socket: Option<Socket>,
+    /// Whether an ordinary packet of the host's goes as well (of IPv4: DHCPv6's servers are known by no address).
+    by_routes: bool,
+}
+
 async fn give_one_back(record: &Record, family: Family, client: &Client) {
     let Some((lease, _)) = record.leases.of(family) else { return };
     let (key, address) = (&record.key, lease.address());
-    let socket = match inside(record, family).await {
-        Ok(Some(socket)) => Some(socket),
-        Ok(None) => on_uplink(record, &lease).await,
+    let ways = match inside(record, family).await {
+        Ok(Some(socket)) => Ways { socket: Some(socket), by_routes: false },
+        Ok(None) => from_host(record, &lease).await,
         Err(error) => {
             tracing::debug!("{key}: {address} is given back from the host: {error}");
-            on_uplink(record, &lease).await
+            from_host(record, &lease).await
         }
     };
-    match timeout(PATIENCE, send(socket, client, &lease)).await.unwrap_or(Err(Failure::Silence)) {
+    match timeout(PATIENCE, send(ways, client, &lease)).await.unwrap_or(Err(Failure::Silence)) {
         Ok(()) => tracing::info!("{key}: {address} is given back"),
         Err(error) => {
             tracing::warn!("{key}: {address} is not given back, and ends in its time: {error}");
@@ -49,19 +58,16 @@ async fn give_one_back(record: &Record, family: Family, client: &Client) {
     }
 }
 
-async fn send(
-    socket: Option<Socket>,
-    client: &Client,
-    lease: &Lease,
-) -> std::result::Result<(), Failure> {
-    match (socket, lease) {
-        (Some(socket), _) => Speaker::new(socket, client.clone()).await?.release(lease).await,
-        (None, Lease::V4(lease)) => Ok(v4::release_by_routes(client, lease).await?),
-        // Servers are known by no address, only as those of a link.
-        (None, Lease::V6(_)) => {
-            Err(io::Error::other("none on this host leads to the container's network").into())
-        }
+async fn send(ways: Ways, client: &Client, lease: &Lease) -> std::result::Result<(), Failure> {
+    let routed = match lease {
+        Lease::V4(lease) if ways.by_routes => v4::release_by_routes(client, lease).await,
+        _ if ways.socket.is_some() => Ok(()),
+        _ => Err(io::Error::other("none on this host leads to the container's network")),
+    };
+    if let Some(socket) = ways.socket {
+        Speaker::new(socket, client.clone()).await?.release(lease).await?;
     }
+    Ok(routed?)
 }
 
 /// A socket on the container's interface; `None` where that is gone. One that is up and has no carrier is not waited for: it may
@@ -77,15 +83,27 @@ async fn inside(record: &Record, family: Family) -> Result<Option<Socket>> {
     Ok(Some(opened.socket))
 }
 
-/// A socket on the host's interface that leads to the container's network; `None` where there is none. The server may be this very
-/// host: no frame that a bridge sends comes back to it. Of IPv6 a host hears its own multicasts.
-async fn on_uplink(record: &Record, lease: &Lease) -> Option<Socket> {
-    let (uplink, family) = (record.uplink.clone()?, lease.family());
-    let socket = blocking(move || Socket::open(family, &uplink)).await;
-    let socket = socket.inspect_err(|error| tracing::debug!("{:?}: {error}", record.uplink));
-    let is_server = |socket: &Socket| match lease {
-        Lease::V4(lease) => socket.mac() == Some(lease.server_mac),
+/// From the host: by its interface that leads to the container's network, and where that leads to no server, or none is left, by its
+/// routes.
+///
+/// The server may be this very host: no frame that it sends by a bridge comes back to it. One with a UDP socket (dnsmasq) hears what
+/// goes by the routes; the kernel says that it came by the bridge. One that reads frames (Kea, dhcpd) sees those that leave by the
+/// bridge. So both are sent. Of IPv6 a host hears its own multicasts.
+async fn from_host(record: &Record, lease: &Lease) -> Ways {
+    let socket = on_uplink(record, lease.family()).await;
+    let by_routes = match lease {
+        Lease::V4(lease) => socket.as_ref().is_none_or(|socket| {
+            // A relay on the host has the first alone; a bridge's hardware address may change, so the server has the second.
+            socket.mac() == Some(lease.server_mac) || v4::is_own(lease.server)
+        }),
         Lease::V6(_) => false,
     };
-    socket.ok().filter(|socket| !is_server(socket))
+    Ways { socket, by_routes }
+}
+
+/// A socket on the host's interface that leads to the container's network; `None` where there is none.
+async fn on_uplink(record: &Record, family: Family) -> Option<Socket> {
+    let uplink = record.uplink.clone()?;
+    let socket = blocking(move || Socket::open(family, &uplink)).await;
+    socket.inspect_err(|error| tracing::debug!("{:?}: {error}", record.uplink)).ok()
 }

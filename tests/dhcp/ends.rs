@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
-use testnode::Node;
 use testnode::dhcp::Program;
+use testnode::{Node, until};
 
-use crate::SOCKET;
 use crate::lan::{Daemon, Lan, address, list, short, state};
+use crate::{PATIENCE, SOCKET};
 
 #[test]
 fn del_after_the_namespace_is_gone_gives_the_lease_back() {
@@ -36,6 +36,27 @@ fn a_namespace_that_disappears_without_del_ends_its_lease() {
     daemon.await_log("is gone without DEL");
     assert_eq!(lan.server.released(&stays), 0);
     assert_eq!(state(&two, "eth0").0, [stays]);
+}
+
+#[test]
+fn a_namespace_that_disappears_while_its_server_is_silent_is_not_held() {
+    let node = Node::new();
+    let mut lan = Lan::with(&node, Program::Isc, short(3600, [2, 3000]));
+    // It waits for each answer for longer than this test for anything.
+    let daemon = Daemon::catenas(&node, &["-timeout", "10m"]);
+    let pod = node.container("pod");
+    lan.catena().add(&list(), &pod);
+    lan.server.stop();
+    let veths = || node.json(["ip", "-json", "link", "show", "type", "veth"]);
+    let count = |shown: serde_json::Value| shown.as_array().unwrap().len();
+    let before = count(veths());
+    until("the server is asked in vain", PATIENCE, || (!daemon.abroad().is_empty()).then_some(()));
+    pod.delete();
+    daemon.await_log("is gone without DEL");
+    until("nothing is open that leads into the pod", PATIENCE, || {
+        daemon.abroad().is_empty().then_some(())
+    });
+    until("the pod's devices are gone", PATIENCE, || (count(veths()) < before).then_some(()));
 }
 
 #[test]

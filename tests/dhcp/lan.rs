@@ -32,6 +32,11 @@ impl<'n> Lan<'n> {
         Self { node, server: DhcpServer::start(node, program, pool) }
     }
 
+    /// The server is on the node.
+    pub fn on_the_node(node: &'n Node, program: Program, pool: Pool) -> Self {
+        Self { node, server: DhcpServer::start_on_the_node(node, program, pool) }
+    }
+
     pub fn catena(&self) -> Catena<'n> {
         Catena::new(self.node, CATENA)
     }

@@ -11,6 +11,7 @@ mod kept;
 mod killed;
 mod lan;
 mod lost;
+mod on_the_node;
 mod protocol;
 mod reference;
 mod restarts;

@@ -189,6 +189,26 @@ fn a_namespace_that_disappears_without_del_ends_both_leases() {
     });
 }
 
+/// The server is told no more than that: it is asked by no DECLINE to leave the address alone.
+#[test]
+fn an_address_that_another_host_has_goes_back_where_duplicates_are_detected() {
+    let node = Node::new();
+    let pool = Pool { addresses: 1, ..Pool::new(Family::V6) };
+    let lan = Lan::with(&node, Program::Isc, pool);
+    let _daemon = lan.daemon();
+    lan.server.host().ip("addr add fd07::50/64 dev eth0 nodad\n");
+    let pod = node.container("pod");
+    let mut list = list(&["IPv6"]);
+    list["plugins"][0]["enabledad"] = json!(true);
+    let text = PluginOutput::from(lan.catena().try_add(&list, &pod)).error_text();
+    assert!(text.contains("fd07::50/128") && text.contains("duplicate"), "{text}");
+    await_released(&lan.server, Program::Isc, "fd07::50");
+    assert!(!lan.server.log().contains("Decline"), "{}", lan.server.log());
+    until("the record is gone", PATIENCE, || {
+        (fs::read_dir(RECORDS).unwrap().count() == 0).then_some(())
+    });
+}
+
 #[test]
 fn a_lease_that_ends_takes_only_its_familys_address_and_comes_back_with_the_server() {
     let node = Node::new();

@@ -89,13 +89,24 @@ pub async fn release(link: &Link, client: &Client, lease: &Lease) -> io::Result<
     send(link, &message::release(client, lease, xid)).await
 }
 
-/// The same by an ordinary UDP packet of this host's, for where no link of it leads to the container's network: as good as its
-/// routes to the server are.
+/// The same by an ordinary UDP packet of this host's, for where no link of it leads to the container's network, or none does to the
+/// server, since that is this host: as good as its routes to the server are.
 pub async fn release_by_routes(client: &Client, lease: &Lease) -> io::Result<()> {
     let xid = random::of_kernel()();
     let message = message::release(client, lease, xid);
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
     socket.send_to(&message.payload, (lease.server, SERVER_PORT)).await.map(drop)
+}
+
+/// Whether an address is one of this host's, as far as its routes say. Nothing is sent.
+pub fn is_own(address: Ipv4Addr) -> bool {
+    let source = || {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // The kernel speaks to an address of its own from that address.
+        socket.connect((address, SERVER_PORT))?;
+        socket.local_addr()
+    };
+    source().is_ok_and(|source| source.ip() == address)
 }
 
 async fn send(link: &Link, message: &Outgoing) -> io::Result<()> {

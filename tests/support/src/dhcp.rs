@@ -1,4 +1,4 @@
-//! Real DHCP servers from Debian's packages, each in a namespace of its own.
+//! Real DHCP servers from Debian's packages, each in a namespace of its own, or on the node itself.
 
 mod programs;
 
@@ -58,11 +58,13 @@ impl Pool {
     }
 }
 
-/// A host `server` with addresses 10.7.0.1 and fd07::1 on the node's bridge `cni1`, and what serves there.
+/// A host `server` with addresses 10.7.0.1 and fd07::1 on the node's bridge `cni1`, and what serves there. Or the node
+/// has these addresses, and serves.
 #[derive(Debug)]
 pub struct DhcpServer<'n> {
     node: &'n Node,
-    host: Rc<Container>,
+    /// `None` where that is the node.
+    host: Option<Rc<Container>>,
     program: Program,
     pool: Pool,
     /// Where it keeps its leases.
@@ -76,16 +78,28 @@ impl<'n> DhcpServer<'n> {
     /// Makes bridge and host, and starts the program.
     pub fn start(node: &'n Node, program: Program, pool: Pool) -> Self {
         let host = node.container("server");
-        // Kea does not wait for the kernel to be sure that nobody else has the host's addresses.
-        host.set_sysctl("ipv6.conf.all.accept_dad", "0");
-        host.set_sysctl("ipv6.conf.default.accept_dad", "0");
+        without_dad(&host);
         node.ip("link add cni1 type bridge\nlink set cni1 up\n\
              link add lan type veth peer name eth0 netns server\nlink set lan master cni1 up\n");
         host.ip(
             "link set lo up\naddr add 10.7.0.1/24 dev eth0\naddr add fd07::1/64 dev eth0 nodad\n\
              link set eth0 up\n",
         );
-        Self::on(node, Rc::new(host), program, pool)
+        Self::on(node, Some(Rc::new(host)), program, pool)
+    }
+
+    /// Makes the bridge with the addresses, and starts the program on the node. The bridge has no hardware address of its
+    /// own, but that of the container which came first, as long as that is there.
+    pub fn start_on_the_node(node: &'n Node, program: Program, pool: Pool) -> Self {
+        let neighbour = node.container("neighbour");
+        without_dad(node);
+        // Kea does not serve where there is no carrier yet.
+        node.ip("link add cni1 type bridge\n\
+             link add lan address fe:ff:ff:ff:ff:ff type veth peer name eth0 netns neighbour\n\
+             link set lan master cni1 up\naddr add 10.7.0.1/24 dev cni1\n\
+             addr add fd07::1/64 dev cni1 nodad\nlink set cni1 up\n");
+        neighbour.ip("link set eth0 up\n");
+        Self::on(node, None, program, pool)
     }
 
     /// Starts another program on the same host, which serves the other family.
@@ -93,7 +107,7 @@ impl<'n> DhcpServer<'n> {
         Self::on(self.node, self.host.clone(), program, pool)
     }
 
-    fn on(node: &'n Node, host: Rc<Container>, program: Program, pool: Pool) -> Self {
+    fn on(node: &'n Node, host: Option<Rc<Container>>, program: Program, pool: Pool) -> Self {
         let leases = node.fresh_path("leases");
         let mut server =
             Self { node, host, program, pool, leases, running: None, before: String::new() };
@@ -103,7 +117,12 @@ impl<'n> DhcpServer<'n> {
 
     /// The host that it runs on.
     pub fn host(&self) -> &Netns {
-        &self.host
+        self.host.as_ref().map_or(self.node, |host| host)
+    }
+
+    /// The interface that it serves on.
+    fn interface(&self) -> &'static str {
+        if self.host.is_some() { "eth0" } else { "cni1" }
     }
 
     /// Everything it has logged, from its first start on.
@@ -160,8 +179,8 @@ impl<'n> DhcpServer<'n> {
     pub fn granted(&self, address: &str) -> usize {
         self.said(
             match (self.program, self.pool.family) {
-                (Program::Dnsmasq, Family::V4) => &["DHCPACK(eth0) "],
-                (Program::Dnsmasq, Family::V6) => &["DHCPREPLY(eth0) "],
+                (Program::Dnsmasq, Family::V4) => &["DHCPACK("],
+                (Program::Dnsmasq, Family::V6) => &["DHCPREPLY("],
                 (Program::Kea, Family::V4) => &["DHCP4_LEASE_ALLOC "],
                 (Program::Kea, Family::V6) => &["DHCP6_LEASE_ALLOC ", "DHCP6_LEASE_RENEW "],
                 (Program::Isc, Family::V4) => &["DHCPACK on "],
@@ -181,7 +200,7 @@ impl<'n> DhcpServer<'n> {
     pub fn released(&self, address: &str) -> usize {
         self.said(
             match (self.program, self.pool.family) {
-                (Program::Dnsmasq, _) => &["DHCPRELEASE(eth0) "],
+                (Program::Dnsmasq, _) => &["DHCPRELEASE("],
                 (Program::Kea, Family::V4) => &["DHCP4_RELEASE "],
                 (Program::Kea, Family::V6) => &["DHCP6_RELEASE_NA "],
                 (Program::Isc, Family::V4) => &["DHCPRELEASE of "],
@@ -195,7 +214,7 @@ impl<'n> DhcpServer<'n> {
     pub fn refused(&self, address: &str) -> usize {
         self.said(
             match self.program {
-                Program::Dnsmasq => &["DHCPNAK(eth0) "],
+                Program::Dnsmasq => &["DHCPNAK("],
                 Program::Kea => &["DHCP4_PACKET_NAK_"],
                 Program::Isc => &["DHCPNAK on "],
             },
@@ -211,6 +230,12 @@ impl<'n> DhcpServer<'n> {
         let is_one = |line: &&str| events.iter().any(|event| line.contains(event)) && names(line);
         self.log().lines().filter(is_one).count()
     }
+}
+
+/// Kea does not wait for the kernel to be sure that nobody else has the host's addresses.
+fn without_dad(host: &Netns) {
+    host.set_sysctl("ipv6.conf.all.accept_dad", "0");
+    host.set_sysctl("ipv6.conf.default.accept_dad", "0");
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl DhcpServer<'_> {
                 "option6:dns-server,[fd07::2] option6:domain-search,example.org".to_owned(),
             ],
         };
-        self.host
+        self.host()
             .cmd([
                 "dnsmasq",
                 "--keep-in-foreground",
@@ -58,9 +58,10 @@ impl DhcpServer<'_> {
                 "--port=0",
                 "--user=root",
             ])
-            .args(["--interface=eth0", "--bind-interfaces", "--dhcp-authoritative", "--no-ping"])
+            .args(["--bind-interfaces", "--dhcp-authoritative", "--no-ping"])
             .args(["--log-dhcp", "--log-facility=-", "--pid-file=", "--dhcp-lease-max=1000"])
             .args([
+                format!("--interface={}", self.interface()),
                 format!("--dhcp-leasefile={}", self.leases.display()),
                 format!("--dhcp-range={range}"),
             ])
@@ -79,7 +80,7 @@ impl DhcpServer<'_> {
         };
         let conf: Value = match self.pool.family {
             Family::V4 => json!({ "Dhcp4": {
-                "interfaces-config": { "interfaces": ["eth0"] }, "lease-database": leases, "authoritative": true,
+                "interfaces-config": { "interfaces": [self.interface()] }, "lease-database": leases, "authoritative": true,
                 "valid-lifetime": lease, "renew-timer": renew, "rebind-timer": rebind, "loggers": log("kea-dhcp4"),
                 "subnet4": [{ "subnet": "10.7.0.0/24", "pools": pools, "option-data": [
                     option("routers", "10.7.0.1"), option("domain-name-servers", "10.7.0.2"),
@@ -87,11 +88,11 @@ impl DhcpServer<'_> {
                     // 10.9.0.0/16 by 10.7.0.3 or another, 0.0.0.0/0 by 10.7.0.1; this Kea knows the option by its number alone.
                     { "code": 121, "csv-format": false, "data": format!("100A090A0700{via:02X}000A070001") }] }] } }),
             Family::V6 => json!({ "Dhcp6": {
-                "interfaces-config": { "interfaces": ["eth0"] }, "lease-database": leases,
+                "interfaces-config": { "interfaces": [self.interface()] }, "lease-database": leases,
                 "server-id": { "type": "EN", "enterprise-id": 2495, "identifier": "0123456789", "persist": false },
                 "valid-lifetime": lease, "preferred-lifetime": lease, "renew-timer": renew,
                 "rebind-timer": rebind, "loggers": log("kea-dhcp6"),
-                "subnet6": [{ "subnet": "fd07::/64", "interface": "eth0", "pools": pools, "option-data": [
+                "subnet6": [{ "subnet": "fd07::/64", "interface": self.interface(), "pools": pools, "option-data": [
                     option("dns-servers", "fd07::2"), option("domain-search", "example.org")] }] } }),
         };
         let program = match self.pool.family {
@@ -103,7 +104,7 @@ impl DhcpServer<'_> {
         std::fs::create_dir_all(&dir).unwrap_or_else(|e| panic!("making {}: {e}", dir.display()));
         std::fs::create_dir_all("/var/lib/kea")
             .unwrap_or_else(|e| panic!("making /var/lib/kea: {e}"));
-        self.host
+        self.host()
             .cmd([program, "-c"])
             .args([self.node.json_file("kea.json", &conf)])
             .env("KEA_PIDFILE_DIR", &dir)
@@ -144,8 +145,13 @@ impl DhcpServer<'_> {
         if !self.leases.exists() {
             self.node.write(&self.leases, "");
         }
-        self.host
+        self.host()
             .cmd(["dhcpd", flag, "-d", "-f", "-user", "root", "-group", "root", "--no-pid", "-cf"])
-            .args([conf.as_os_str(), "-lf".as_ref(), self.leases.as_os_str(), "eth0".as_ref()])
+            .args([
+                conf.as_os_str(),
+                "-lf".as_ref(),
+                self.leases.as_os_str(),
+                self.interface().as_ref(),
+            ])
     }
 }
