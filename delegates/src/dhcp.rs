@@ -15,6 +15,7 @@ mod passed_over;
 pub mod random;
 mod result;
 mod step;
+mod suppress;
 mod text;
 pub mod v4;
 pub mod v6;
@@ -29,6 +30,7 @@ pub use link::{Link, Socket, payload};
 pub use random::Random;
 pub use result::result;
 pub use step::Step;
+pub use suppress::Suppress;
 
 use crate::net::Mac;
 

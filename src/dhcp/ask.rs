@@ -1,9 +1,9 @@
 //! What an attachment's configuration has servers asked and told.
 
-use chain::CniArgs;
+use chain::{CniArgs, CniResult};
 use delegates::{
     dhcp::{
-        Client, Family, client_id,
+        Client, Family, Suppress, client_id,
         options::{Provide, Request, provides, requests},
     },
     net::Mac,
@@ -11,7 +11,7 @@ use delegates::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::record::Record;
+use super::{lease::Lease, record::Record};
 
 /// The daemon's part of `ipam`.
 #[derive(Debug, Default, Deserialize)]
@@ -24,7 +24,10 @@ pub struct Ask {
     provide: Option<Vec<Provide>>,
     /// `priority`: the metric of the lease's routes (absent or 0: none).
     #[serde(default)]
-    pub priority: Option<u32>,
+    priority: Option<u32>,
+    /// `suppress`: what of a lease the container is not to have.
+    #[serde(default)]
+    suppress: Option<Vec<Suppress>>,
     /// `ipFamilies`: of which families there is a lease (default `["IPv4"]`).
     #[serde(rename = "ipFamilies", default)]
     families: Option<Value>,
@@ -41,6 +44,13 @@ impl Ask {
     /// The families of which there is to be a lease; the first one's comes first in the result.
     pub fn families(&self) -> Result<Vec<Family>, String> {
         Family::wanted(self.families.as_ref()).map_err(|error| error.to_string())
+    }
+
+    /// The result that a lease gives by this.
+    pub fn result(&self, lease: &Lease) -> CniResult {
+        let mut result = lease.result(self.priority);
+        self.suppress.iter().flatten().for_each(|one| one.leave_out(&mut result));
+        result
     }
 
     /// What all messages to servers say.

@@ -276,7 +276,7 @@ impl Attachment {
     }
 
     fn result(&self, lease: &Lease) -> CniResult {
-        lease.result(self.ask.as_ref().ok().and_then(|ask| ask.priority))
+        self.ask.as_ref().map_or_else(|_| lease.result(None), |ask| ask.result(lease))
     }
 
     fn client(&self, record: &Record) -> Result<dhcp::Client, String> {

@@ -16,6 +16,7 @@ mod protocol;
 mod reference;
 mod restarts;
 mod served;
+mod suppressed;
 mod v6;
 mod whole;
 

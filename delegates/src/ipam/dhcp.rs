@@ -24,7 +24,7 @@ use self::{
 };
 use crate::{
     dhcp::{
-        Family,
+        Family, Suppress,
         options::{provides, requests},
     },
     node::Node,
@@ -91,6 +91,8 @@ struct IpamOptions {
     provide: Option<serde_json::Value>,
     #[serde(default)]
     priority: Option<serde_json::Value>,
+    #[serde(default)]
+    suppress: Option<serde_json::Value>,
 }
 
 fn socket(conf: &PluginConf, dirs: &Dirs) -> Result<PathBuf> {
@@ -106,8 +108,8 @@ fn families(conf: &PluginConf) -> Result<Vec<Family>> {
 }
 
 /// Sees that what the daemon is to ask and to tell servers can be: it would say so itself, but not before a container comes, and
-/// without a code.
-fn see_to_options(conf: &PluginConf, told: &CniArgs) -> Result<()> {
+/// without a code. Returns what is to be left out of a lease.
+fn see_to_options(conf: &PluginConf, told: &CniArgs) -> Result<Vec<Suppress>> {
     let conf: Options = conf.decode()?;
     let ipam = conf.ipam.unwrap_or_default();
     fn list<T: DeserializeOwned>(key: &str, value: Option<serde_json::Value>) -> Result<T> {
@@ -118,7 +120,7 @@ fn see_to_options(conf: &PluginConf, told: &CniArgs) -> Result<()> {
     requests(&list::<Option<Vec<_>>>("request", ipam.request)?.unwrap_or_default())?;
     provides(&list::<Option<Vec<_>>>("provide", ipam.provide)?.unwrap_or_default(), told)?;
     list::<Option<u32>>("priority", ipam.priority)?;
-    Ok(())
+    Ok(list::<Option<_>>("suppress", ipam.suppress)?.unwrap_or_default())
 }
 
 /// The arguments of an attachment's call. CHECK asks by the same method as ADD: the daemon tells it by its `prevResult`.
@@ -158,12 +160,15 @@ fn lease(call: &Call<'_, Node>, node: &Node, is_check: bool) -> Result<CniResult
     call.attachment.netns()?;
     families(call.conf)?;
     let socket = socket(call.conf, node.dirs())?;
-    see_to_options(call.conf, &call.attachment.args)?;
+    let suppress = see_to_options(call.conf, &call.attachment.args)?;
     let told = ask(&socket, call, rpc::ALLOCATE, is_check)?
         .map_err(|failure| failed(&failure, &socket))?;
-    result::of(&told).map_err(|why| {
+    let mut leased = result::of(&told).map_err(|why| {
         Error::internal(format!("the DHCP daemon's answer for {}: {why}", call.attachment))
-    })
+    })?;
+    // Catena's daemon has left it out already, the reference's knows no such key.
+    suppress.iter().for_each(|one| one.leave_out(&mut leased));
+    Ok(leased)
 }
 
 /// Sees that there is a lease of each family: the reference's daemon passes `ipFamilies` over.
