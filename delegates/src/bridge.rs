@@ -104,7 +104,7 @@ impl Plugin<Node> for Bridge {
         }
         if !conf.disable_container_interface {
             veth.await_traffic(&*node.host()?, &result.ips)?;
-            interface::announce(veth.container.net()?, &veth.inside, &result.ips)?;
+            interface::announce(veth.container.net()?, &veth.inside, &result.ips);
         }
         conf.ip_masq_backend.note();
         let owner = owner(attachment);

@@ -140,14 +140,16 @@ pub(crate) fn set_up(
     Ok(net.change(changes)?)
 }
 
-/// Tells neighbours about IPv4 addresses, which others may have had a moment ago.
-pub(crate) fn announce(net: &Net, link: &Link, ips: &[IpConfig]) -> Result<()> {
+/// Tells neighbours about IPv4 addresses, which others may have had a moment ago. Where that does not go, they find out by themselves: the
+/// kernel has one table of neighbours for all namespaces, and with many containers at once that may be full.
+pub(crate) fn announce(net: &Net, link: &Link, ips: &[IpConfig]) {
     for ip in ips {
-        if let IpAddr::V4(ip) = ip.address.addr() {
-            net.neigh().announce(link.index, ip)?;
+        if let IpAddr::V4(ip) = ip.address.addr()
+            && let Err(error) = net.neigh().announce(link.index, ip)
+        {
+            tracing::warn!("{error}");
         }
     }
-    Ok(())
 }
 
 /// Waits until no address is tentative any more.
