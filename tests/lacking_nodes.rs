@@ -205,37 +205,3 @@ fn whatever_the_kernel_refuses_add_fails_whole() {
     println!("{refused} requests refused");
     assert!(refused > 50, "{refused} are too few: what was refused?");
 }
-
-/// The kernel has one table of neighbours for all namespaces (1,024 entries by `gc_thresh3`), and an entry of it announces an address.
-#[test]
-fn a_full_table_of_neighbours_keeps_no_container_from_its_network() {
-    let node = Node::new();
-    let c1 = node.container("c1");
-    let with = |inject: &[&str]| {
-        let log = ["-o", "/run/strace.log", "-e", "trace=sendto"];
-        let output =
-            behind(&node, &[&["strace", "-f", "-qq"], &log[..], inject].concat(), "add", &c1, 8080);
-        (output, node.run(["cat", "/run/strace.log"]))
-    };
-    // RTM_NEWNEIGH: strace knows no names for what is sent in another namespace.
-    let is_announced = |line: &str| line.contains("nlmsg_type=0x1c ");
-    // From the second one on they are the same: the bridge and the table are there.
-    catena(&node, 8080).add(&chain(&DUAL), &c1);
-    catena(&node, 8080).del(&chain(&DUAL), &c1);
-    let (output, log) = with(&[]);
-    output.success();
-    let sent: Vec<_> = log.lines().collect();
-    let announced = sent.iter().position(|line| is_announced(line)).expect("it is announced");
-    // strace counts for each thread.
-    let thread = |line: &str| line.split(' ').next().map(str::to_owned);
-    let before = sent[..=announced].iter().filter(|line| thread(line) == thread(sent[announced]));
-    let when = format!("inject=sendto:error=ENOBUFS:when={}", before.count());
-    catena(&node, 8080).del(&chain(&DUAL), &c1);
-    let (output, log) = with(&["-e", &when]);
-    let is_refused = |line: &str| is_announced(line) && line.contains("(INJECTED)");
-    assert!(log.lines().any(is_refused), "{log}");
-    assert!(output.stderr.contains("cannot announce address 10.1.0."), "{output}");
-    output.success();
-    c1.ping("10.1.0.1");
-    catena(&node, 8080).check(&chain(&DUAL), &c1);
-}

@@ -21,8 +21,9 @@ use crate::{
     chained::prev_result,
     interface::Findings,
     net::{
-        Net, NetError,
+        Net, NetError, Sysctl,
         link::{Change, Ifb, Link},
+        sysctl,
         tc::Tbf,
     },
 };
@@ -227,6 +228,7 @@ fn shape_by_ifb(
         Ok(())
     });
     let ifb = add_ifb(&host, &name, ends.outside.mtu)?;
+    host.link().set(&name, &Change { up: Some(true), ..Change::default() })?;
     host.tc().tbf_add(&ifb, tbf)?;
     host.tc().ingress_add(&ends.outside).map_err(|error| not_alone(error, &ends.outside))?;
     let dev = ends.outside.clone();
@@ -250,17 +252,19 @@ fn not_alone(error: NetError, dev: &Link) -> Error {
     ))
 }
 
-/// A device of this name can only be what an ADD of this attachment left when it was killed.
+/// A device of this name can only be what an ADD of this attachment left when it was killed. It is down yet.
 fn add_ifb(host: &Net, name: &str, mtu: u32) -> Result<Link, NetError> {
-    let ifb = Ifb { name, mtu: Some(mtu), up: true };
-    match host.link().add(&ifb) {
+    let ifb = Ifb { name, mtu: Some(mtu) };
+    let added = match host.link().add(&ifb) {
         Err(error) if error.errno() == Some(Errno::EEXIST) => {
             tracing::info!(name, "an ifb left by an unfinished ADD is replaced");
             host.link().del(name)?;
             host.link().add(&ifb)
         }
         added => added,
-    }
+    }?;
+    sysctl::write_host(&[Sysctl::no_ipv6(name)])?;
+    Ok(added)
 }
 
 /// Takes the qdiscs off the veth's ends that are still there.

@@ -60,6 +60,7 @@ impl Plugin<Node> for Bridge {
             (node.host()?.link().require(&bridge.name)?, veth)
         };
         let port = Change {
+            up: Some(true),
             hairpin: conf.hairpin_mode.then_some(true),
             isolated: conf.port_isolation.then_some(true),
             ..Change::default()
@@ -194,14 +195,12 @@ fn gateways(result: &CniResult, conf: &Conf) -> Vec<IpNet> {
 
 /// How the container's interface gets its addresses.
 fn manner(conf: &Conf) -> Manner {
-    Manner { detect_duplicates: conf.enable_dad, on_link: true }
+    Manner { detect_duplicates: conf.enable_dad, on_link: true, notify: true }
 }
 
 /// The sysctls of the container's interface.
 fn inside_sysctls(conf: &Conf, name: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
     let mut sysctls = interface::sysctls(name, ips);
-    // Neighbours learn at once of another hardware address that the interface gets.
-    sysctls.push(Sysctl::wanted(Sysctl::conf(Family::V4, name, "arp_notify"), "1"));
     let accept_dad = Sysctl::conf(Family::V6, name, "accept_dad");
     if conf.enable_dad {
         // A bridge may send a probe back to where it came from: not a duplicate.

@@ -10,10 +10,7 @@ mod result;
 mod unrecorded;
 pub(crate) mod veth;
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use chain::{
     Attachment, Call, CniResult, Error, History, NetworkCall, PluginConf, Result, result::IpConfig,
@@ -83,9 +80,7 @@ pub(crate) fn gc(call: &NetworkCall<'_, Node>, node: &mut Node) -> Result<()> {
 
 /// The sysctls of an interface that is about to get addresses, and is down yet.
 pub(crate) fn sysctls(ifname: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
-    // Its addresses and routes are those of the result. Any neighbour on the bridge could give it others, also where it is
-    // to have IPv4 alone: the kernel listens to router advertisements unless it is told not to (CVE-2020-10749).
-    let mut sysctls = vec![Sysctl::wanted(Sysctl::conf(Family::V6, ifname, "accept_ra"), "0")];
+    let mut sysctls = Vec::new();
     if ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
         for name in ["lo", ifname] {
             sysctls.push(Sysctl::required(Sysctl::conf(Family::V6, name, "disable_ipv6"), "0"));
@@ -93,6 +88,9 @@ pub(crate) fn sysctls(ifname: &str, ips: &[&IpConfig]) -> Vec<Sysctl> {
         // Addresses survive a link that goes down and up again, as IPv4's do.
         sysctls.push(Sysctl::wanted(Sysctl::conf(Family::V6, ifname, "keep_addr_on_down"), "1"));
     }
+    // Its addresses and routes are those of the result. Any neighbour on the bridge could give it others, also where it is
+    // to have IPv4 alone: the kernel listens to router advertisements unless it is told not to (CVE-2020-10749).
+    sysctls.push(Sysctl::wanted(Sysctl::conf(Family::V6, ifname, "accept_ra"), "0"));
     sysctls
 }
 
@@ -103,11 +101,13 @@ pub(crate) struct Manner {
     pub detect_duplicates: bool,
     /// Each address's subnet is on the link.
     pub on_link: bool,
+    /// Neighbours learn at once of another hardware address that the interface gets (`arp_notify`).
+    pub notify: bool,
 }
 
 impl Manner {
     fn address(self, ip: &IpConfig) -> NewAddress {
-        let Self { detect_duplicates, on_link } = self;
+        let Self { detect_duplicates, on_link, .. } = self;
         NewAddress { net: ip.address, detect_duplicates, on_link }
     }
 }
@@ -128,9 +128,9 @@ pub(crate) fn set_up(
     let (v6, v4): (Vec<_>, Vec<_>) = ips.iter().partition(|ip| ip.address.addr().is_ipv6());
     let adding = |ip: &&&IpConfig| net.addr().adding(link.index, &manner.address(ip));
     let mut changes: Vec<_> = v6.iter().map(adding).collect();
-    changes.extend(net.link().setting(&link.name, &Change { up: Some(true), ..Change::default() }));
-    // Not before: where `arp_notify` is set the kernel would announce them within that call, which takes as long as there are
-    // neighbours (see `announce`).
+    let up = Change { up: Some(true), arp_notify: manner.notify, ..Change::default() };
+    changes.extend(net.link().setting(&link.name, &up));
+    // Not before: the kernel would announce them within that call, and the bridge carries nothing yet (see `announce`).
     changes.extend(v4.iter().map(adding));
     if manner.detect_duplicates && !v6.is_empty() {
         net.change(std::mem::take(&mut changes))?;
@@ -140,15 +140,18 @@ pub(crate) fn set_up(
     Ok(net.change(changes)?)
 }
 
-/// Tells neighbours about IPv4 addresses, which others may have had a moment ago. Where that does not go, they find out by themselves: the
-/// kernel has one table of neighbours for all namespaces, and with many containers at once that may be full.
+/// Has IPv4 addresses announced (RFC 5227, section 2.3), which others may have had a moment ago: neighbours that know another hardware
+/// address for them learn this one, and switches where it is. Where that does not go, they find out by themselves.
+///
+/// The kernel does so where `arp_notify` is set and an interface gets a hardware address, be it the one it has. It would for a
+/// neighbour of its own address that is looked for, too, but three times, and there is one table of neighbours for all namespaces,
+/// which many containers at once fill.
 pub(crate) fn announce(net: &Net, link: &Link, ips: &[IpConfig]) {
-    for ip in ips {
-        if let IpAddr::V4(ip) = ip.address.addr()
-            && let Err(error) = net.neigh().announce(link.index, ip)
-        {
-            tracing::warn!("{error}");
-        }
+    let same = Change { mac: link.mac, ..Change::default() };
+    if ips.iter().any(|ip| ip.address.addr().is_ipv4())
+        && let Err(error) = net.link().set(&link.name, &same)
+    {
+        tracing::warn!("{error}");
     }
 }
 

@@ -49,7 +49,7 @@ struct Conf {
 const CONTAINER: usize = 1;
 
 /// How the container's interface gets its addresses: there is nobody else on the link whose they could be.
-const MANNER: Manner = Manner { detect_duplicates: false, on_link: false };
+const MANNER: Manner = Manner { detect_duplicates: false, on_link: false, notify: false };
 
 impl Conf {
     fn mtu(&self) -> Option<u32> {

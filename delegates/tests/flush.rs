@@ -68,7 +68,7 @@ fn elements_are_committed_and_devices_deleted_at_the_end_of_the_run() {
     let mut node = Node::new();
     let host = node.host().unwrap();
     for name in ["ifb7", "ifb8"] {
-        host.link().add(&Ifb { name, mtu: None, up: true }).unwrap();
+        host.link().add(&Ifb { name, mtu: None }).unwrap();
         node.delete_link(name);
     }
     let owner = Owner::new("net", "c1", "eth0");

@@ -89,7 +89,7 @@ fn devices_are_deleted_together_and_others_stay() {
     veth(&node, &container, "vetha", None);
     let links = node.host().unwrap();
     for name in ["ifb7", "ifb8"] {
-        links.link().add(&Ifb { name, mtu: Some(1400), up: true }).unwrap();
+        links.link().add(&Ifb { name, mtu: Some(1400) }).unwrap();
     }
     links.link().del_together(&["vetha", "absent", "ifb7"]).unwrap();
     assert!(links.link().get("vetha").unwrap().is_none());

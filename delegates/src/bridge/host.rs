@@ -79,9 +79,8 @@ pub(super) fn ensure_bridge(node: &mut Undo<'_, '_>, conf: &Conf) -> Result<Link
 /// Unless the bridge is the node's own way out: has a port that leads there, and learned its route by a router
 /// advertisement. Not to listen any more would take the node off the network.
 fn ignore_advertisements(host: &Net, bridge: &Link) -> Result<()> {
-    let key = Sysctl::conf(Family::V6, &bridge.name, "accept_ra");
     // As an earlier ADD has left it.
-    if sysctl::read_host(&key).is_none_or(|value| value == "0") {
+    if bridge.accept_ra.is_none_or(|value| value == 0) {
         return Ok(());
     }
     if host.route().learned_by_ra()?.contains(&bridge.index) {
@@ -92,7 +91,8 @@ fn ignore_advertisements(host: &Net, bridge: &Link) -> Result<()> {
         );
         return Ok(());
     }
-    Ok(sysctl::write_host(&[Sysctl::wanted(key, "0")])?)
+    let accept_ra = Sysctl::conf(Family::V6, &bridge.name, "accept_ra");
+    Ok(sysctl::write_host(&[Sysctl::wanted(accept_ra, "0")])?)
 }
 
 /// The error for a device of the bridge's name that is something else.

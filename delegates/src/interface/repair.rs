@@ -74,6 +74,8 @@ pub(crate) fn repair_inside(
     let net = container.net()?;
     container.write(sysctls)?;
     repair_link(net, inside, result, mtu, true)?;
+    let notify = Change { arp_notify: manner.notify, ..Change::default() };
+    net.link().set(&inside.name, &notify)?;
     let addresses: Vec<_> = ips.iter().map(|ip| manner.address(ip)).collect();
     repair_addresses(net, inside, &addresses)?;
     await_carrier(net, &inside.name)?;

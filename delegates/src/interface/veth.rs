@@ -22,7 +22,7 @@ pub(crate) struct Wanted {
     pub mac: Option<Mac>,
     /// The MTU of both ends; absent: the kernel's.
     pub mtu: Option<u32>,
-    /// The bridge that the host end becomes a port of.
+    /// The bridge that the host end becomes a port of: it stays down then, since how it takes part is told before.
     pub master: Option<u32>,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Attached {
     pub container: Rc<Container>,
     /// The container's end, down.
     pub inside: Link,
-    /// The name of the host's end, which is up.
+    /// The name of the host's end.
     pub host_name: String,
     /// The host end's hardware address.
     pub host_mac: Mac,
@@ -86,7 +86,7 @@ pub(crate) fn attach<'c>(
         mac: host_mac,
         mtu: wanted.mtu,
         master: wanted.master,
-        up: true,
+        up: wanted.master.is_none(),
         peer: VethPeer { name: &attachment.ifname, mac, netns: container.netns() },
     };
     let outside = match host.link().add(&veth) {
@@ -111,13 +111,16 @@ pub(crate) fn attach<'c>(
         node.host()?.link().del(&undone)?;
         Ok(())
     });
-    sysctl::write_host(&[
-        // The host takes no routes from the container.
-        Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_ra"), "0"),
-        // Without a link-local address the kernel solicits no neighbour, and nobody else can have it here: tried for
-        // duplicates, it would keep IPv6 from the container for a second or two.
-        Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_dad"), "0"),
-    ])?;
+    sysctl::write_host(&match wanted.master {
+        Some(_) => vec![Sysctl::no_ipv6(&host_name)],
+        None => vec![
+            // The host takes no routes from the container.
+            Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_ra"), "0"),
+            // Without a link-local address the kernel solicits no neighbour, and nobody else can have it here: tried for
+            // duplicates, it would keep IPv6 from the container for a second or two.
+            Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_dad"), "0"),
+        ],
+    })?;
     let inside = match outside.peer {
         Some(index) => Link {
             index,

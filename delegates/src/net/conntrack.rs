@@ -212,8 +212,7 @@ fn own_addresses(
     host: &Net,
     spared: &mut impl FnMut(&[IpAddr]) -> chain::Result<Vec<IpAddr>>,
 ) -> chain::Result<Option<Vec<IpAddr>>> {
-    let addresses: Vec<_> =
-        host.addr().all(false)?.iter().map(|address| address.net.addr()).collect();
+    let addresses: Vec<_> = host.route().local_addresses()?.into_iter().map(IpAddr::from).collect();
     if addresses.len() > MOST_ADDRESSES { Ok(None) } else { but(addresses, spared).map(Some) }
 }
 

@@ -12,8 +12,8 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags,
-        LinkInfo, LinkMessage,
+        AfSpecInet, AfSpecUnspec, InetDevConf, InfoBridgePort, InfoPortData, InfoPortKind,
+        LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
     },
     nsid::{NsidAttribute, NsidMessage},
 };
@@ -45,6 +45,9 @@ pub struct Change {
     pub mtu: Option<u32>,
     /// Its hardware address.
     pub mac: Option<Mac>,
+    /// The sysctl `net.ipv4.conf.NAME.arp_notify`, which can be switched on: whether neighbours are told at once of another
+    /// hardware address.
+    pub arp_notify: bool,
     /// As a bridge's port: whether a frame may leave by the port it came in by.
     pub hairpin: Option<bool>,
     /// As a bridge's port: whether it talks to ports that are not isolated only.
@@ -269,6 +272,12 @@ impl Change {
         message.attributes.extend(self.mtu.map(LinkAttribute::Mtu));
         message.attributes.extend(self.tx_queue_len.map(LinkAttribute::TxQueueLen));
         message.attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+        if self.arp_notify {
+            let mut conf = InetDevConf::default();
+            conf.arp_notify = 1;
+            let request = AfSpecUnspec::Inet(vec![AfSpecInet::DevConfRequest(conf)]);
+            message.attributes.push(LinkAttribute::AfSpecUnspec(vec![request]));
+        }
         message
     }
 
@@ -305,6 +314,7 @@ impl fmt::Display for Change {
             self.master.map(|master| format!("master {master}")),
             self.mtu.map(|mtu| format!("mtu {mtu}")),
             self.mac.map(|mac| format!("address {mac}")),
+            self.arp_notify.then(|| "arp_notify on".to_owned()),
             self.hairpin.map(|on| format!("hairpin {}", switch(on))),
             self.isolated.map(|on| format!("isolated {}", switch(on))),
         ];

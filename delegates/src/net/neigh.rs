@@ -1,6 +1,6 @@
 //! `ip neigh` and `bridge fdb`: which hardware address a neighbour has, and where a tunnel sends frames for it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::{
@@ -103,22 +103,6 @@ impl Neighbours<'_> {
         self.0.request(message, NLM_F_CREATE | NLM_F_REPLACE).map(drop).map_err(|refusal| {
             refusal
                 .on(format!("set neighbour {neighbour} of interface {dev} in {}", self.0.place()))
-        })
-    }
-
-    /// Has the namespace's own address on the device of this index announced (RFC 5227, section 2.3): neighbours that know another
-    /// hardware address for it learn this one, and switches where it is.
-    ///
-    /// The kernel does so a moment later, and again after one and two seconds, from a timer: it looks for who has the address, and
-    /// nobody answers. So the caller does not wait while a bridge copies the frame to all its ports, as it would with what the
-    /// sysctl `arp_notify` sends when a link is set up.
-    pub fn announce(&self, dev: u32, ip: Ipv4Addr) -> Result<()> {
-        const EVERYBODY: Mac = Mac([0xff; 6]);
-        let mut message = Neighbour::Address(ip.into(), EVERYBODY).message(dev);
-        message.header.state = NeighbourState::Probe;
-        let message = RouteNetlinkMessage::NewNeighbour(message);
-        self.0.request(message, NLM_F_CREATE | NLM_F_REPLACE).map(drop).map_err(|refusal| {
-            refusal.on(format!("announce address {ip} of interface {dev} in {}", self.0.place()))
         })
     }
 

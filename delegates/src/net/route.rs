@@ -226,6 +226,43 @@ impl Routes<'_> {
         Ok(devices)
     }
 
+    /// The namespace's own IPv4 addresses. The table lists them alone; a list of addresses takes as long as there are devices.
+    pub fn local_addresses(&self) -> Result<Vec<Ipv4Addr>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.kind = RouteType::Local;
+        message.attributes.push(RouteAttribute::Table(Route::TABLE_LOCAL));
+        let answers = match self.0.dump(RouteNetlinkMessage::GetRoute(message)) {
+            Ok(answers) => answers,
+            // A table without routes does not exist.
+            Err(Refusal { errno: Errno::ENOENT, .. }) => Vec::new(),
+            Err(refusal) => {
+                return Err(
+                    refusal.on(format!("list the addresses of all devices in {}", self.0.place()))
+                );
+            }
+        };
+        let mut addresses: Vec<_> = answers
+            .iter()
+            .filter_map(|answer| match answer {
+                RouteNetlinkMessage::NewRoute(message)
+                    if message.header.kind == RouteType::Local
+                        && message.header.destination_prefix_length == 32 =>
+                {
+                    Route::from_message(message).first().and_then(|route| match route.dst.addr() {
+                        IpAddr::V4(ip) => Some(ip),
+                        IpAddr::V6(_) => None,
+                    })
+                }
+                _ => None,
+            })
+            .collect();
+        // One that several devices have is listed for each.
+        addresses.sort_unstable();
+        addresses.dedup();
+        Ok(addresses)
+    }
+
     /// Whether an address is one of the namespace's own.
     pub fn is_local(&self, ip: IpAddr) -> Result<bool> {
         Ok(self.to(ip)?.is_some_and(|route| route.local))

@@ -8,7 +8,12 @@ use std::{
     fs::{self, File},
     io::{self, ErrorKind},
     net::IpAddr,
-    os::unix::fs::FileExt as _,
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+};
+
+use nix::{
+    fcntl::{OFlag, open, openat},
+    sys::stat::Mode,
 };
 
 use super::{NetError, Netns, Result};
@@ -38,9 +43,21 @@ impl Sysctl {
         Self { key: key.into(), value: value.into(), required: false }
     }
 
+    /// That a device, which is down yet, has nothing to do with IPv6 itself: a bridge's port, or what only queues.
+    ///
+    /// Each that had would have a link-local address and routes, and whenever any device comes up the kernel walks all of them:
+    /// that would cost a node with a thousand containers more than all else.
+    pub fn no_ipv6(ifname: &str) -> Self {
+        Self::wanted(Self::conf(Family::V6, ifname, "disable_ipv6"), "1")
+    }
+
     /// `net/ipv4/conf/IFNAME/…` or `net/ipv6/conf/IFNAME/…`; an interface's name may hold dots, never slashes.
     pub fn conf(family: Family, ifname: &str, name: &str) -> String {
         format!("net/{}/conf/{ifname}/{name}", family.as_str())
+    }
+
+    fn directory(&self) -> Option<&str> {
+        Some(self.key.rsplit_once('/')?.0)
     }
 }
 
@@ -105,24 +122,40 @@ fn read(key: &str) -> io::Result<Option<String>> {
 
 /// Writes sysctls of the calling thread's namespace, which messages call `place`.
 pub(crate) fn write(sysctls: &[Sysctl], place: &str) -> Result<()> {
-    for sysctl in sysctls {
-        let Err(error) = write_one(sysctl) else { continue };
-        if sysctl.required {
-            return Err(NetError::Sysctl {
-                key: sysctl.key.clone(),
-                value: sysctl.value.to_string(),
-                place: place.to_owned(),
-                error,
-            });
+    for alike in sysctls.chunk_by(|one, next| one.directory() == next.directory()) {
+        let directory = directory(alike);
+        for sysctl in alike {
+            let Err(error) = write_one(sysctl, directory.as_ref()) else { continue };
+            if sysctl.required {
+                return Err(NetError::Sysctl {
+                    key: sysctl.key.clone(),
+                    value: sysctl.value.to_string(),
+                    place: place.to_owned(),
+                    error,
+                });
+            }
+            tracing::debug!(key = sysctl.key, value = %sysctl.value, place, %error, "sysctl not written");
         }
-        tracing::debug!(key = sysctl.key, value = %sysctl.value, place, %error, "sysctl not written");
     }
     Ok(())
 }
 
-fn write_one(sysctl: &Sysctl) -> io::Result<()> {
-    let file = match File::options().read(true).write(true).open(path(&sysctl.key)) {
-        Ok(file) => file,
+/// The directory of these sysctls, where it is worth opening: the way to it takes longer with each namespace that somebody has
+/// looked into, since the kernel keeps all of their directories under one hash.
+fn directory(alike: &[Sysctl]) -> Option<OwnedFd> {
+    let path = path(alike.first().filter(|_| alike.len() > 1)?.directory()?);
+    open(path.as_str(), OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).ok()
+}
+
+fn write_one(sysctl: &Sysctl, directory: Option<&OwnedFd>) -> io::Result<()> {
+    let name = sysctl.key.rsplit('/').next().unwrap_or_default();
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let opened = match directory {
+        Some(directory) => openat(directory, name, flags, Mode::empty()),
+        None => open(path(&sysctl.key).as_str(), flags, Mode::empty()),
+    };
+    let file = match opened.map_err(io::Error::from) {
+        Ok(file) => File::from(file),
         // What cannot be written may be as it should be.
         Err(_) if read(&sysctl.key).is_ok_and(|is| is.as_deref() == Some(&*sysctl.value)) => {
             return Ok(());

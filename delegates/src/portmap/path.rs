@@ -75,7 +75,7 @@ impl Path {
         let host = node.host()?;
         if v6 {
             host.route().add(&self.loopback())?;
-        } else {
+        } else if !self.link.route_localnet {
             sysctl::write_host(&[Sysctl::required(self.route_localnet(), "1")])?;
         }
         if let Some(port) = self.port(attachment, result, node)?.filter(|port| !is_hairpin(port)) {
@@ -109,9 +109,8 @@ impl Path {
     /// Whether it is as the reference plugin left it.
     pub fn check_reference(&self, v6: bool, findings: &mut Findings) {
         if !v6 {
-            let key = self.route_localnet();
-            let value = sysctl::read_host(&key);
-            findings.expect(&format!("sysctl {key}"), "1", value.as_deref().unwrap_or("absent"));
+            let value = if self.link.route_localnet { "1" } else { "0" };
+            findings.expect(&format!("sysctl {}", self.route_localnet()), "1", value);
         }
     }
 

@@ -102,14 +102,12 @@ impl NewLink for Bridge<'_> {
     }
 }
 
-/// An intermediate functional block: where traffic that comes in by another device is queued.
+/// An intermediate functional block: where traffic that comes in by another device is queued. It starts down.
 pub struct Ifb<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its MTU.
     pub mtu: Option<u32>,
-    /// Whether it starts up.
-    pub up: bool,
 }
 
 impl NewLink for Ifb<'_> {
@@ -118,9 +116,7 @@ impl NewLink for Ifb<'_> {
     }
 
     fn message(&self) -> LinkMessage {
-        let mut message = named(self.name, self.mtu);
-        set_up(&mut message, self.up);
-        with_kind(message, InfoKind::Ifb, None)
+        with_kind(named(self.name, self.mtu), InfoKind::Ifb, None)
     }
 
     fn doing(&self) -> String {

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use netlink_packet_core::{DecodeError, Emitable, NlasIterator, ParseableParametrized};
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoData, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkHeader,
-    LinkInfo, LinkMessage, State,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, InfoBridgePort, InfoData, InfoPortData, InfoVxlan,
+    LinkAttribute, LinkFlags, LinkHeader, LinkInfo, LinkMessage, State,
 };
 use nix::libc;
 
@@ -13,7 +13,7 @@ use super::VxlanEndpoint;
 use crate::net::Mac;
 
 /// What is read of an answer. The kernel says ten times as much of each device, and an ADD asks for some.
-const READ: [u16; 9] = [
+const READ: [u16; 10] = [
     libc::IFLA_IFNAME,
     libc::IFLA_ADDRESS,
     libc::IFLA_MTU,
@@ -23,6 +23,7 @@ const READ: [u16; 9] = [
     libc::IFLA_LINK_NETNSID,
     libc::IFLA_OPERSTATE,
     libc::IFLA_LINKINFO,
+    libc::IFLA_AF_SPEC,
 ];
 
 /// Reads a message about a device, without the attributes that a [`Link`] has no use for.
@@ -74,6 +75,10 @@ pub struct Link {
     pub peer_netns: Option<i32>,
     /// As a bridge's port.
     pub port: Option<Port>,
+    /// The sysctl `net.ipv4.conf.NAME.route_localnet`: whether 127.0.0.0/8 can be on the other side.
+    pub route_localnet: bool,
+    /// The sysctl `net.ipv6.conf.NAME.accept_ra`; `None` where there is no IPv6.
+    pub accept_ra: Option<i32>,
     /// As a vxlan with one address that its packets go out from.
     pub vxlan: Option<VxlanEndpoint>,
 }
@@ -111,6 +116,9 @@ impl Link {
                 LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(*id),
                 LinkAttribute::OperState(state) => link.running = *state == State::Up,
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.read(info)),
+                LinkAttribute::AfSpecUnspec(specs) => {
+                    specs.iter().for_each(|spec| link.read_sysctls(spec));
+                }
                 _ => {}
             }
         }
@@ -127,6 +135,24 @@ impl Link {
                 });
             }
             LinkInfo::Data(InfoData::Vxlan(data)) => self.vxlan = vxlan(data),
+            _ => {}
+        }
+    }
+
+    /// The kernel tells its sysctls with the device, which is cheaper than looking for them: with each namespace that somebody has
+    /// looked into, paths below `/proc/sys/net` take longer.
+    fn read_sysctls(&mut self, spec: &AfSpecUnspec) {
+        match spec {
+            AfSpecUnspec::Inet(all) => {
+                let on = |one: &AfSpecInet| matches!(one, AfSpecInet::DevConf(conf) if conf.route_localnet != 0);
+                self.route_localnet = all.iter().any(on);
+            }
+            AfSpecUnspec::Inet6(all) => {
+                self.accept_ra = all.iter().find_map(|one| match one {
+                    AfSpecInet6::DevConf(conf) => Some(conf.accept_ra),
+                    _ => None,
+                });
+            }
             _ => {}
         }
     }

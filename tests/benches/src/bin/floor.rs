@@ -5,7 +5,7 @@
 
 use std::{
     env,
-    fs::File,
+    fs::{self, File},
     io,
     net::{IpAddr, Ipv4Addr},
     os::fd::AsRawFd as _,
@@ -92,13 +92,27 @@ impl Numbers {
     }
 }
 
+impl Numbers {
+    fn port(&self) -> String {
+        format!("fv{}", self.veth)
+    }
+}
+
 fn add(netns: &str, number: u16) -> Result<()> {
     let own = Numbers::of(number);
     let netns = File::open(netns).with_context(|| format!("open {netns}"))?;
     let bridge = nix::net::if_::if_nametoindex(BRIDGE).context("the bridge")?;
     let mut links = Batch::default();
     links.push(new_link(veth(&own, &netns, bridge)), NEW);
-    links.push(new_link(link(own.ifb, format!("fi{number}"), own.group, InfoKind::Ifb)), NEW);
+    let ifb = format!("fi{number}");
+    links.push(new_link(link(own.ifb, ifb.clone(), own.group, InfoKind::Ifb)), NEW);
+    links.send(NETLINK_ROUTE).context("the devices")?;
+    for name in [&own.port(), &ifb] {
+        fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").context("IPv6")?;
+    }
+    let mut links = Batch::default();
+    links.push(RouteNetlinkMessage::SetLink(up(own.veth)), 0);
+    links.push(RouteNetlinkMessage::SetLink(up(own.ifb)), 0);
     links.push(new_link(hairpin(own.veth)), 0);
     links.push(RouteNetlinkMessage::NewQueueDiscipline(tbf_message(own.veth, &RATE)), NEW);
     links.push(RouteNetlinkMessage::NewQueueDiscipline(ingress_message(own.veth)), NEW);
@@ -142,7 +156,8 @@ fn up(index: u32) -> LinkMessage {
 }
 
 fn link(index: u32, name: String, group: u32, kind: InfoKind) -> LinkMessage {
-    let mut message = up(index);
+    let mut message = LinkMessage::default();
+    message.header.index = index;
     message.attributes = vec![
         LinkAttribute::IfName(name),
         LinkAttribute::Group(group),
@@ -157,7 +172,7 @@ fn veth(own: &Numbers, netns: &File, bridge: u32) -> LinkMessage {
     peer.header.index = INSIDE;
     peer.attributes =
         vec![LinkAttribute::IfName("eth0".to_owned()), LinkAttribute::NetNsFd(netns.as_raw_fd())];
-    let mut message = link(own.veth, format!("fv{}", own.veth), own.group, InfoKind::Veth);
+    let mut message = link(own.veth, own.port(), own.group, InfoKind::Veth);
     message.attributes.pop();
     message.attributes.push(LinkAttribute::Controller(bridge));
     message.attributes.push(LinkAttribute::LinkInfo(vec![
