@@ -18,6 +18,8 @@ fn serve(lan: &mut Lan<'_>, options: &[&str]) -> Background {
     let run = run.args(["--log-dhcp", "--log-facility=-", "--pid-file=", "--leasefile-ro"]);
     let run =
         run.args(["--dhcp-range=10.7.0.50,10.7.0.59,255.255.255.0,120", "--dhcp-option=58,3"]);
+    // What is asked for while there is no server is asked for again soon.
+    let run = run.args(["--dhcp-option=59,15"]);
     let server =
         run.args(options.iter().map(|option| format!("--dhcp-option={option}"))).spawn(log);
     until("dnsmasq serves", PATIENCE, || server.log().contains("DHCP, IP range").then_some(()));
@@ -76,7 +78,7 @@ fn an_address_that_is_alone_in_its_subnet_has_a_default_route() {
 #[test]
 fn a_lease_that_comes_back_with_another_prefix_changes_the_interface() {
     let node = Node::new();
-    let pool = short(3600, [2, 3000]);
+    let pool = short(3600, [2, 14]);
     let mut lan = Lan::with(&node, Program::Isc, pool);
     let daemon = lan.daemon();
     let pod = node.container("pod");
@@ -95,4 +97,26 @@ fn a_lease_that_comes_back_with_another_prefix_changes_the_interface() {
     assert_eq!(state(&pod, "eth0").0, [leased]);
     pod.ping("10.7.0.1");
     assert!(!daemon.log().contains("is lost"), "{}", daemon.log());
+}
+
+#[test]
+fn a_change_that_cannot_be_made_is_made_as_soon_as_it_can() {
+    let node = Node::new();
+    let pool = short(3600, [2, 14]);
+    let mut lan = Lan::with(&node, Program::Isc, pool);
+    let daemon = lan.daemon();
+    let pod = node.container("pod");
+    let leased = address(&lan.catena().add(&list(), &pod));
+    // The kernel takes no route by a router that nothing leads to.
+    pod.ip("route del 10.7.0.0/24 dev eth0\n");
+    // No renewal sees to it.
+    lan.server.serve(Pool { via: 4, times: [1800, 3150], ..pool });
+    lan.server.resume();
+    daemon.await_log("the interface does not follow the lease, and is seen to again");
+    daemon.await_log("what eth0 has of the lease is not seen to");
+    let own = format!("10.7.0.0/24 dev eth0 proto kernel scope link src {leased}");
+    pod.ip(&format!("route add {own}\n"));
+    let new = "10.9.0.0/16 via 10.7.0.4 dev eth0 mtu 1400";
+    await_routes(&pod, &["default via 10.7.0.1 dev eth0 mtu 1400", &own, new]);
+    daemon.await_log("eth0 had lost the route to 10.9.0.0/16, and has it again");
 }

@@ -26,7 +26,7 @@ fn await_another(lan: &Lan<'_>, daemon: &Daemon, pod: &testnode::Netns, first: &
 fn a_refused_lease_is_replaced(program: Program) {
     let node = Node::new();
     // dnsmasq takes no shorter lease, and no shorter times.
-    let mut lan = Lan::with(&node, program, short(120, [3, 60]));
+    let mut lan = Lan::with(&node, program, short(120, [3, 15]));
     let daemon = lan.daemon();
     let pod = node.container("pod");
     let first = address(&lan.catena().add(&list(), &pod));

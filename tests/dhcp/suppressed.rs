@@ -10,7 +10,7 @@ use crate::lan::{Lan, list_with, short, state};
 #[test]
 fn a_gateway_that_is_suppressed_is_in_no_result_and_its_route_does_not_come_with_another_lease() {
     let node = Node::new();
-    let mut lan = Lan::with(&node, Program::Isc, short(3600, [2, 3000]));
+    let mut lan = Lan::with(&node, Program::Isc, short(3600, [2, 14]));
     let daemon = lan.daemon();
     let list = list_with(json!({ "suppress": ["gateway"] }));
     let pod = node.container("pod");

@@ -129,20 +129,20 @@ impl Keeping<'_> {
     async fn extend(self, mut held: Held) -> Result<String, Ended> {
         let Attachment { keeper, name, .. } = self.attachment;
         let begun = Instant::now();
-        let mut failed = false;
+        let (mut failed, mut is_behind) = (false, false);
         loop {
             let is_seen = self.attachment.is_seen(self.family).await;
             let may_look = || is_seen || begun.elapsed() >= FIRST_LOOK;
-            // What could not be done is tried again.
-            let has_left = self.attachment.has_left(self.family).await;
-            if has_left {
-                self.attachment.see_to_interface(&held.lease).await;
+            // What could not be done is tried again: what is to go, and what is to come in its place.
+            is_behind |= self.attachment.has_left(self.family).await;
+            if is_behind {
+                is_behind = !self.attachment.see_to_interface(&held.lease).await;
             }
             let extension = match held.next() {
                 Next::Wait(time) => {
-                    let pause = if may_look() && !has_left { LONGEST } else { FIRST_LOOK };
+                    let pause = if may_look() && !is_behind { LONGEST } else { FIRST_LOOK };
                     self.or_end(sleep(time.min(pause))).await?;
-                    if time > pause && !has_left {
+                    if time > pause && !is_behind {
                         self.attachment.see_to_interface(&held.lease).await;
                     }
                     continue;

@@ -58,13 +58,14 @@ impl Attachment {
         self.record().await.leases.without(family).is_some()
     }
 
-    /// Sees that the interface has what a lease gives it.
-    pub(super) async fn see_to_interface(&self, lease: &Lease) {
+    /// Sees that the interface has what a lease gives it, and nothing of earlier ones; whether it has.
+    pub(super) async fn see_to_interface(&self, lease: &Lease) -> bool {
         self.take_off(lease.family(), Some(lease)).await;
         let (record, dirs) = (self.record().await, self.keeper.dirs.clone());
         let (name, family, result) = (&self.name, lease.family(), self.result(lease));
         let ifname = record.key.ifname.clone();
         let seen = blocking(move || interface::see_to(&record, family, &result, &dirs)).await;
+        let is_seen_to = seen.is_ok();
         match seen {
             Ok(Seen::Nothing) => {}
             Ok(Seen::Without(without)) => {
@@ -84,6 +85,7 @@ impl Attachment {
                 tracing::warn!("{name}: what {ifname} has of the lease is not seen to: {error}");
             }
         }
+        is_seen_to && !self.has_left(family).await
     }
 
     /// What the interface has in place of a new lease: nothing, unless the lease before is not known any more.
