@@ -144,7 +144,7 @@ pub fn v6(data: &[u8]) -> bool {
         extending.woken(Duration::ZERO);
         leased |= check_v6(extending.received(data, SECOND));
     }
-    let mut releasing = v6::Machine::release(&client, &lease, timing, random());
+    let mut releasing = v6::Machine::release(&client, &lease, false, timing, random());
     releasing.woken(Duration::ZERO);
     check_v6(releasing.received(data, SECOND));
     leased

@@ -1,6 +1,6 @@
 //! Giving leases back: from the container's interface, or where that is gone from the host.
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use chain::Result;
 use delegates::dhcp::{Client, Failure, Family, v4};
@@ -37,20 +37,29 @@ struct Ways {
     socket: Option<Socket>,
     /// Whether an ordinary packet of the host's goes as well (of IPv4: DHCPv6's servers are known by no address).
     by_routes: bool,
+    /// Whether another host has taken the address, as a server of IPv6 is told.
+    is_taken: bool,
 }
 
 async fn give_one_back(record: &Record, family: Family, client: &Client) {
     let Some((lease, _)) = record.leases.of(family) else { return };
     let (key, address) = (&record.key, lease.address());
     let ways = match inside(record, family).await {
-        Ok(Some(socket)) => Ways { socket: Some(socket), by_routes: false },
+        Ok(Some(socket)) => {
+            let is_taken = family == Family::V6 && is_taken(record, address).await;
+            Ways { socket: Some(socket), by_routes: false, is_taken }
+        }
         Ok(None) => from_host(record, &lease).await,
         Err(error) => {
             tracing::debug!("{key}: {address} is given back from the host: {error}");
             from_host(record, &lease).await
         }
     };
+    let is_taken = ways.is_taken;
     match timeout(PATIENCE, send(ways, client, &lease)).await.unwrap_or(Err(Failure::Silence)) {
+        Ok(()) if is_taken => {
+            tracing::warn!("{key}: another host has {address}, as the server knows now")
+        }
         Ok(()) => tracing::info!("{key}: {address} is given back"),
         Err(error) => {
             tracing::warn!("{key}: {address} is not given back, and ends in its time: {error}");
@@ -65,7 +74,7 @@ async fn send(ways: Ways, client: &Client, lease: &Lease) -> std::result::Result
         _ => Err(io::Error::other("none on this host leads to the container's network")),
     };
     if let Some(socket) = ways.socket {
-        Speaker::new(socket, client.clone()).await?.release(lease).await?;
+        Speaker::new(socket, client.clone()).await?.release(lease, ways.is_taken).await?;
     }
     Ok(routed?)
 }
@@ -83,6 +92,12 @@ async fn inside(record: &Record, family: Family) -> Result<Option<Socket>> {
     Ok(Some(opened.socket))
 }
 
+async fn is_taken(record: &Record, address: IpAddr) -> bool {
+    let known = record.clone();
+    let taken = blocking(move || place::is_taken(&known, address)).await;
+    taken.inspect_err(|error| tracing::debug!("{}: {error}", record.key)).unwrap_or_default()
+}
+
 /// From the host: by its interface that leads to the container's network, and where that leads to no server, or none is left, by its
 /// routes.
 ///
@@ -98,7 +113,7 @@ async fn from_host(record: &Record, lease: &Lease) -> Ways {
         }),
         Lease::V6(_) => false,
     };
-    Ways { socket, by_routes }
+    Ways { socket, by_routes, is_taken: false }
 }
 
 /// A socket on the host's interface that leads to the container's network; `None` where there is none.

@@ -1,7 +1,7 @@
 //! The container's namespace, visited when there is something to do: a descriptor that was kept open would keep it alive, with all
 //! of its devices. All that is here blocks.
 
-use std::{path::Path, rc::Rc};
+use std::{net::IpAddr, path::Path, rc::Rc};
 
 use chain::{Error, NetnsId, Result};
 use delegates::{
@@ -75,6 +75,14 @@ pub fn carries(record: &Record) -> Result<Option<bool>> {
     let node = Node::new();
     let Some((container, link)) = interface_of(&node, record)? else { return Ok(None) };
     is_carried(&node, &container, &link).map(Some)
+}
+
+/// Whether another host has an address of the container's interface, as the kernel has found out (IPv6, where that is asked for).
+pub fn is_taken(record: &Record, address: IpAddr) -> Result<bool> {
+    let node = Node::new();
+    let Some((container, link)) = interface_of(&node, record)? else { return Ok(false) };
+    let addresses = container.net()?.addr().list(link.index)?;
+    Ok(addresses.iter().any(|found| found.net.addr() == address && found.dad_failed))
 }
 
 /// A bridge passes nothing on before it has heard of the other end's carrier, which is a moment later.

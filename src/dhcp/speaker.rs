@@ -95,14 +95,14 @@ impl Speaker {
         })
     }
 
-    /// Gives a lease back. Of IPv6 a server says that it has heard it.
-    pub async fn release(&self, lease: &Lease) -> Result<(), Failure> {
+    /// Gives a lease back. Of IPv6 a server says that it has heard it, and is told whether another host has taken the address.
+    pub async fn release(&self, lease: &Lease, is_taken: bool) -> Result<(), Failure> {
         match (self, lease) {
             (Self::V4(link, client), Lease::V4(lease)) => {
                 Ok(v4::release(link, client, lease).await?)
             }
             (Self::V6(link, client), Lease::V6(lease)) => {
-                v6::release(link, client, lease, Timing::default()).await
+                v6::release(link, client, lease, is_taken, Timing::default()).await
             }
             _ => Err(other_family()),
         }

@@ -189,24 +189,44 @@ fn a_namespace_that_disappears_without_del_ends_both_leases() {
     });
 }
 
-/// The server is told no more than that: it is asked by no DECLINE to leave the address alone.
-#[test]
-fn an_address_that_another_host_has_goes_back_where_duplicates_are_detected() {
+/// Where duplicates are detected, a server is told of one.
+fn an_address_that_another_host_has_is_declined(program: Program) {
     let node = Node::new();
     let pool = Pool { addresses: 1, ..Pool::new(Family::V6) };
-    let lan = Lan::with(&node, Program::Isc, pool);
-    let _daemon = lan.daemon();
-    lan.server.host().ip("addr add fd07::50/64 dev eth0 nodad\n");
+    let lan = Lan::with(&node, program, pool);
+    let daemon = Daemon::catenas(&node, &IMPATIENT);
+    node.ip("addr add fd07::50/64 dev cni1 nodad\n");
     let pod = node.container("pod");
     let mut list = list(&["IPv6"]);
     list["plugins"][0]["enabledad"] = json!(true);
     let text = PluginOutput::from(lan.catena().try_add(&list, &pod)).error_text();
     assert!(text.contains("fd07::50/128") && text.contains("duplicate"), "{text}");
-    await_released(&lan.server, Program::Isc, "fd07::50");
-    assert!(!lan.server.log().contains("Decline"), "{}", lan.server.log());
+    daemon.await_log("another host has fd07::50, as the server knows now");
+    assert_eq!(lan.server.declined(), 1, "{}", lan.server.log());
     until("the record is gone", PATIENCE, || {
         (fs::read_dir(RECORDS).unwrap().count() == 0).then_some(())
     });
+    // dnsmasq only begins elsewhere to look for a free one.
+    if program != Program::Dnsmasq {
+        let other = node.container("other");
+        let text = PluginOutput::from(lan.catena().try_add(&list, &other)).error_text();
+        assert!(text.contains("NoAddrsAvail"), "{text}");
+    }
+}
+
+#[test]
+fn an_address_that_another_host_has_is_declined_to_dnsmasq() {
+    an_address_that_another_host_has_is_declined(Program::Dnsmasq);
+}
+
+#[test]
+fn an_address_that_another_host_has_is_declined_to_kea() {
+    an_address_that_another_host_has_is_declined(Program::Kea);
+}
+
+#[test]
+fn an_address_that_another_host_has_is_declined_to_dhcpd() {
+    an_address_that_another_host_has_is_declined(Program::Isc);
 }
 
 #[test]

@@ -83,7 +83,8 @@ pub async fn extend(
     run(link, Machine::extend(client, lease, extension), |_| ready(())).await
 }
 
-/// Gives a lease back, and waits until the server has heard it, within the time for one answer.
+/// Gives a lease back, and waits until the server has heard it, within the time for one answer. It is told where another host has
+/// taken the address (RFC 8415, 18.2.8), so that it leases it to nobody.
 ///
 /// The link may be any from which servers are reached: once the container's namespace is gone, the bridge that the container
 /// was on.
@@ -91,11 +92,11 @@ pub async fn release(
     link: &Link,
     client: &Client,
     lease: &Lease,
+    is_taken: bool,
     timing: Timing,
 ) -> Result<(), Failure> {
-    run(link, Machine::release(client, lease, timing, random::of_kernel()), |_| ready(()))
-        .await
-        .map(drop)
+    let machine = Machine::release(client, lease, is_taken, timing, random::of_kernel());
+    run(link, machine, |_| ready(())).await.map(drop)
 }
 
 async fn run<F: Future<Output = ()>>(

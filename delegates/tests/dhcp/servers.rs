@@ -97,7 +97,7 @@ fn serves_v6(program: Program) {
     pod.delete_container();
     pod.block_on(async {
         let bridge = v6::Link::new(v6::Socket::open("cni1").unwrap()).await.unwrap();
-        v6::release(&bridge, &client, &lease, timing).await.unwrap();
+        v6::release(&bridge, &client, &lease, false, timing).await.unwrap();
     });
     until("it is given back", PATIENCE, || match program {
         // It does not say of which address.

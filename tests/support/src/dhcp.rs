@@ -210,6 +210,16 @@ impl<'n> DhcpServer<'n> {
         )
     }
 
+    /// How often it was told that another host has an address (IPv6). dnsmasq does not say which.
+    pub fn declined(&self) -> usize {
+        let event = match self.program {
+            Program::Dnsmasq => "DHCPDECLINE(",
+            Program::Kea => "DHCP6_DECLINE_LEASE ",
+            Program::Isc => "is already in use by another host",
+        };
+        self.log().matches(event).count()
+    }
+
     /// How often it has refused to go on with a lease of `address` (IPv4).
     pub fn refused(&self, address: &str) -> usize {
         self.said(

@@ -59,6 +59,7 @@ enum State<'a> {
     },
     Releasing {
         lease: &'a Lease,
+        is_taken: bool,
     },
 }
 
@@ -93,15 +94,17 @@ impl<'a> Machine<'a> {
         Self { retransmission: None, elapsed, ..machine }
     }
 
-    /// To give a lease back: RELEASE, REPLY. It ends with the lease that is none any more.
+    /// To give a lease back: RELEASE, REPLY; where another host has taken its address DECLINE, REPLY. It ends with the lease that
+    /// is none any more.
     pub fn release(
         client: &'a Client,
         lease: &'a Lease,
+        is_taken: bool,
         timing: Timing,
         random: Random<'a>,
     ) -> Self {
         let end = timing.answer.min(timing.all);
-        Self::new(client, State::Releasing { lease }, timing, end, random)
+        Self::new(client, State::Releasing { lease, is_taken }, timing, end, random)
     }
 
     fn new(
@@ -156,7 +159,7 @@ impl<'a> Machine<'a> {
         };
         match (answer.kind, &self.state) {
             (MessageType::Advertise, State::Soliciting { .. }) => self.advertised(&answer, now),
-            (MessageType::Reply, State::Releasing { lease }) => Step::Done((*lease).clone()),
+            (MessageType::Reply, State::Releasing { lease, .. }) => Step::Done((*lease).clone()),
             (MessageType::Reply, State::Requesting { .. } | State::Extending { .. }) => {
                 self.replied(&answer, now)
             }
@@ -288,8 +291,9 @@ impl<'a> Machine<'a> {
             State::Extending { lease, to: To::All } => {
                 (MessageType::Rebind, None, Some(lease.address))
             }
-            State::Releasing { lease } => {
-                (MessageType::Release, Some(&lease.server), Some(lease.address))
+            State::Releasing { lease, is_taken } => {
+                let kind = if *is_taken { MessageType::Decline } else { MessageType::Release };
+                (kind, Some(&lease.server), Some(lease.address))
             }
         };
         let elapsed = self.elapsed + now.saturating_sub(self.asked);

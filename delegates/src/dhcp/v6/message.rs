@@ -34,7 +34,7 @@ pub fn message(
     let opts = address.into_iter().map(|addr| DhcpOption::IAAddr(of_nothing(addr))).collect();
     // The times are the server's to say.
     options.insert(DhcpOption::IANA(IANA { id: client.iaid, t1: 0, t2: 0, opts }));
-    if kind != MessageType::Release {
+    if !matches!(kind, MessageType::Release | MessageType::Decline) {
         options.insert(DhcpOption::ORO(ORO { opts: REQUESTS.to_vec() }));
     }
     // Options of at most 130 bytes can be written. The error's own words would only be linked.

@@ -176,7 +176,7 @@ fn messages_are_repeated_with_longer_and_longer_waits_and_then_given_up() {
     assert_eq!(times(Machine::confirm(&client, &lease, timing, even())), [0, 1, 3, 7]);
     // When it is asked for again, who keeps the lease says.
     assert_eq!(times(Machine::extend(&client, &lease, extension(To::Server))), [0]);
-    assert_eq!(times(Machine::release(&client, &lease, timing, even())), [0, 1, 3, 7]);
+    assert_eq!(times(Machine::release(&client, &lease, false, timing, even())), [0, 1, 3, 7]);
 }
 
 #[test]
@@ -331,16 +331,18 @@ fn a_server_that_takes_back_what_it_offers_is_not_asked_without_end() {
 #[test]
 fn a_lease_is_given_back_to_its_server() {
     let (client, lease) = (client(), a_lease());
-    let mut machine = Machine::release(&client, &lease, Timing::default(), even());
-    let (release, _) = sent(machine.woken(Duration::ZERO));
-    assert_eq!(release.msg_type(), Kind::Release);
-    assert_eq!(release.opts().get(OptionCode::ServerId), Some(&O::ServerId(SERVER.to_vec())));
-    assert_eq!(
-        release.opts().get(OptionCode::IANA),
-        Some(&association([0, 0], [address(ADDRESS, 0, 0)]))
-    );
-    assert_eq!(release.opts().get(OptionCode::ORO), None);
-    // Whatever it says of it, it is over.
-    let reply = answer(&release, Kind::Reply, SERVER, [status(Status::NoBinding)]);
-    self::lease(machine.received(&reply, SECOND));
+    for (is_taken, kind) in [(false, Kind::Release), (true, Kind::Decline)] {
+        let mut machine = Machine::release(&client, &lease, is_taken, Timing::default(), even());
+        let (release, _) = sent(machine.woken(Duration::ZERO));
+        assert_eq!(release.msg_type(), kind);
+        assert_eq!(release.opts().get(OptionCode::ServerId), Some(&O::ServerId(SERVER.to_vec())));
+        assert_eq!(
+            release.opts().get(OptionCode::IANA),
+            Some(&association([0, 0], [address(ADDRESS, 0, 0)]))
+        );
+        assert_eq!(release.opts().get(OptionCode::ORO), None);
+        // Whatever it says of it, it is over.
+        let reply = answer(&release, Kind::Reply, SERVER, [status(Status::NoBinding)]);
+        self::lease(machine.received(&reply, SECOND));
+    }
 }

@@ -32,7 +32,7 @@ proptest! {
         });
         let (mut machine, end) = match state {
             0 => (Machine::acquire(&client, Timing::default(), None, random), 208),
-            1 => (Machine::release(&client, &old, Timing::default(), random), 10),
+            1 => (Machine::release(&client, &old, false, Timing::default(), random), 10),
             _ => (Machine::extend(&client, &old, extension(To::All)), 10),
         };
         let (mut now, mut last) = (Duration::ZERO, None);
