@@ -4,11 +4,11 @@ use std::io::{BufRead, BufReader, Write};
 
 use serde_json::json;
 use testnode::{
-    Attachment, Catena, Node, PluginOutput, Plugins, Runtime, Shared, assert_same, links,
+    Attachment, Catena, Node, PluginOutput, Plugins, Runtime, Shared, assert_same, links, until,
 };
 
 use crate::lan::{Daemon, Lan, address, list};
-use crate::{CATENA, REFERENCE};
+use crate::{CATENA, PATIENCE, REFERENCE};
 
 #[test]
 fn a_lease_gives_address_and_routes_and_is_given_back() {
@@ -37,6 +37,24 @@ fn a_lease_gives_address_and_routes_and_is_given_back() {
     catena.add(&list, &pod);
     daemon.kill();
     catena.del(&list, &pod);
+}
+
+#[test]
+fn servers_know_a_container_by_the_same_identifier_as_with_the_references_daemon() {
+    let node = Node::new();
+    let lan = Lan::new(&node);
+    let pod = node.container("pod");
+    let known_with = |daemon: Daemon| {
+        lan.catena().add(&list(), &pod);
+        let known = lan.server.clients();
+        lan.catena().del(&list(), &pod);
+        until("the lease is given back", PATIENCE, || (lan.server.leased() == 0).then_some(()));
+        drop(daemon);
+        known
+    };
+    let known = known_with(lan.reference());
+    assert!(known.len() == 1 && known[0].starts_with("00:"), "{known:?}");
+    assert_eq!(known_with(lan.daemon()), known);
 }
 
 #[test]

@@ -192,8 +192,14 @@ impl<'n> DhcpServer<'n> {
 
     /// How many leases dnsmasq has on file; the others' files say how each came to its end as well.
     pub fn leased(&self) -> usize {
+        self.clients().len()
+    }
+
+    /// The client identifiers of the leases that dnsmasq has on file (IPv4).
+    pub fn clients(&self) -> Vec<String> {
         assert_eq!(self.program, Program::Dnsmasq);
-        std::fs::read_to_string(&self.leases).map_or(0, |leases| leases.lines().count())
+        let leases = std::fs::read_to_string(&self.leases).unwrap_or_default();
+        leases.lines().map(|line| line.rsplit(' ').next().unwrap_or_default().to_owned()).collect()
     }
 
     /// How often a lease of `address` was given back to it.
