@@ -2,6 +2,9 @@
 //!
 //! Between exchanges with servers nothing but timers is kept. What has begun to change the node, a record or the container's
 //! interface, is always finished: only waits are broken off.
+//!
+//! Exchanges, and the keeping of a family's lease, are boxed: else each attachment's task would have room for all that may be waited
+//! for, of both families, for as long as it lives.
 
 mod exchange;
 mod held;
@@ -94,7 +97,7 @@ impl Attachment {
     pub async fn live(self, begin: Begin) -> Self {
         let kept = self.keep(begin).await;
         let record = self.state.lock().await.with_requested();
-        farewell::give_back(&record, self.client(&record).ok()).await;
+        Box::pin(farewell::give_back(&record, self.client(&record).ok())).await;
         let records = self.keeper.records.clone();
         if let Err(error) = blocking(move || records.remove(&record.key)).await {
             tracing::warn!("{}: {error}", self.name);
@@ -125,7 +128,7 @@ impl Attachment {
             if !families.contains(&family) {
                 return Ok(());
             }
-            let kept = Keeping { attachment: self, family }.keep(begin).await;
+            let kept = Box::pin(Keeping { attachment: self, family }.keep(begin)).await;
             // One without the other is not what was asked for.
             self.end.send_replace(true);
             kept.map_err(|why| if families.len() > 1 { format!("{family}: {why}") } else { why })

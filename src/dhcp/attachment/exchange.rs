@@ -52,7 +52,7 @@ impl Keeping<'_> {
             Ok(self.speaker(opened).await?.acquire(timing, requesting).await?)
         };
         // What was requested by then goes back as the attachment ends, whether the answer was heard or not.
-        let acquired = self.or_end(exchange).await?;
+        let acquired = self.or_end(Box::pin(exchange)).await?;
         Ok(self.unless_gone(acquired)?.map_err(|fault| match fault {
             Fault::Refused(why) | Fault::Other(why) => why,
         }))
@@ -65,7 +65,7 @@ impl Keeping<'_> {
             let opened = self.open().await?;
             Ok(self.speaker(opened).await?.confirm(lease, timing).await?)
         };
-        self.unless_gone(self.or_end(exchange).await?)
+        self.unless_gone(self.or_end(Box::pin(exchange)).await?)
     }
 
     /// More time for a lease.
@@ -79,7 +79,7 @@ impl Keeping<'_> {
             let speaker = self.speaker(opened).await?;
             Ok(speaker.extend(lease, extension).await?)
         };
-        self.unless_gone(self.or_end(exchange).await?)
+        self.unless_gone(self.or_end(Box::pin(exchange)).await?)
     }
 
     /// A socket on the interface.
