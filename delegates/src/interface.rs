@@ -125,14 +125,12 @@ pub(crate) fn set_up(
     let step = tracing::debug_span!("addresses", count = ips.len(), routes = routes.len());
     let _step = step.entered();
     let net = container.net()?;
-    let (v6, v4): (Vec<_>, Vec<_>) = ips.iter().partition(|ip| ip.address.addr().is_ipv6());
-    let adding = |ip: &&&IpConfig| net.addr().adding(link.index, &manner.address(ip));
-    let mut changes: Vec<_> = v6.iter().map(adding).collect();
+    let adding = |ip: &&IpConfig| net.addr().adding(link.index, &manner.address(ip));
+    let mut changes: Vec<_> = ips.iter().map(adding).collect();
+    // Not announced by that: the bridge carries nothing yet (see `announce`).
     let up = Change { up: Some(true), arp_notify: manner.notify, ..Change::default() };
     changes.extend(net.link().setting(&link.name, &up));
-    // Not before: the kernel would announce them within that call, and the bridge carries nothing yet (see `announce`).
-    changes.extend(v4.iter().map(adding));
-    if manner.detect_duplicates && !v6.is_empty() {
+    if manner.detect_duplicates && ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
         net.change(std::mem::take(&mut changes))?;
         settle(net, link)?;
     }

@@ -3,6 +3,7 @@
 mod allocated;
 mod at_once;
 mod dhcp;
+mod floor;
 mod footprint;
 mod one;
 mod ports;

@@ -113,6 +113,11 @@ impl Peer {
         Self { name, way, jobs: Some(jobs), thread: Some(thread) }
     }
 
+    /// The bare program, with a new node.
+    pub fn floor(binaries: &Binaries) -> Self {
+        Self::start("the kernel alone", Way::Floor, binaries)
+    }
+
     /// Has it do something on its node, and waits.
     ///
     /// Errors: it panicked, which has been printed.
