@@ -108,7 +108,7 @@ fn add(netns: &str, number: u16) -> Result<()> {
     links.push(new_link(link(own.ifb, ifb.clone(), own.group, InfoKind::Ifb)), NEW);
     links.send(NETLINK_ROUTE).context("the devices")?;
     for name in [&own.port(), &ifb] {
-        fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").context("IPv6")?;
+        sysctl(name, "disable_ipv6", "1")?;
     }
     let mut links = Batch::default();
     links.push(RouteNetlinkMessage::SetLink(up(own.veth)), 0);
@@ -121,6 +121,8 @@ fn add(netns: &str, number: u16) -> Result<()> {
     links.send(NETLINK_ROUTE).context("the node's end")?;
     rules(&own, |elements| (NfTablesMessage::NewSetElement(elements), NEW))?;
     setns(&netns, CloneFlags::CLONE_NEWNET).context("enter the namespace")?;
+    // It would look for routers for ever.
+    sysctl("eth0", "accept_ra", "0")?;
     let mut inside = Batch::default();
     inside.push(RouteNetlinkMessage::SetLink(up(INSIDE)), 0);
     inside.push(RouteNetlinkMessage::NewAddress(address(own.address)), NEW);
@@ -139,6 +141,11 @@ fn del(number: u16) -> Result<()> {
     links.push(RouteNetlinkMessage::DelLink(group), 0);
     links.send(NETLINK_ROUTE).context("the devices")?;
     Ok(())
+}
+
+fn sysctl(interface: &str, name: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/{name}");
+    fs::write(&path, value).with_context(|| path)
 }
 
 // === links, addresses, routes ===

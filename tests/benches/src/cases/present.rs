@@ -2,7 +2,7 @@
 //!
 //! Each peer has the machine to itself: some of what grows is one for all namespaces.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use testnode::{Attachment, Node, until};
@@ -15,6 +15,10 @@ use crate::{
 };
 
 const PRESENT: [u16; 3] = [0, 100, 1000];
+/// Longer than a container waits before it looks for a router again (RFC 4861, section 6.3.7).
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long that may take.
+const SILENT: Duration = Duration::from_secs(120);
 /// How long the kernel may take for the namespaces of a thousand containers that are gone.
 const GONE: Duration = Duration::from_secs(300);
 
@@ -45,7 +49,10 @@ fn one(peer: &Peer, rounds: usize) -> Result<[[Vec<Duration>; PRESENT.len()]; 3]
     }
     let mut present = 0;
     for (column, many) in PRESENT.into_iter().enumerate() {
-        peer.run(move |stand| fill(stand, present, many))?;
+        peer.run(move |stand| {
+            fill(stand, present, many);
+            await_silence(stand.node);
+        })?;
         present = many;
         for round in 0..=rounds {
             let name = format!("next-{many}-{round}");
@@ -75,6 +82,20 @@ fn fill(stand: &Stand<'_>, from: u16, to: u16) {
             panic!("{failure}");
         }
     }
+}
+
+/// Waits until new containers have said what each says to all others: for some seconds they look for routers and for IPv6 neighbours of
+/// their address.
+fn await_silence(node: &Node) {
+    let heard = || node.run(["ip", "-s", "-o", "link", "show", "type", "bridge"]);
+    let mut last = (heard(), Instant::now());
+    until("the containers are silent", SILENT, || {
+        let now = heard();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > SILENCE).then_some(())
+    });
 }
 
 /// Waits until the kernel has taken away all namespaces that are gone: it does so in their order, and this one is the last.
