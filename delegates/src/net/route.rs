@@ -1,5 +1,7 @@
 //! `ip route`: routes.
 
+mod listed;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -122,37 +124,6 @@ impl Routes<'_> {
         }
     }
 
-    /// The routes of a family by a device and table (absent: main): unicast ones, of the table local the local ones.
-    pub fn list(&self, v6: bool, dev: u32, table: Option<u32>) -> Result<Vec<Route>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        message.header.kind = match table {
-            Some(Route::TABLE_LOCAL) => RouteType::Local,
-            _ => RouteType::Unicast,
-        };
-        message.attributes.push(RouteAttribute::Oif(dev));
-        message
-            .attributes
-            .push(RouteAttribute::Table(table.unwrap_or(RouteHeader::RT_TABLE_MAIN.into())));
-        let answers = match self.0.dump(RouteNetlinkMessage::GetRoute(message)) {
-            Ok(answers) => answers,
-            // A table without routes does not exist.
-            Err(Refusal { errno: Errno::ENOENT, .. }) => Vec::new(),
-            Err(refusal) => {
-                return Err(refusal.on(format!("list the routes in {}", self.0.place())));
-            }
-        };
-        Ok(answers
-            .iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewRoute(message) => Some(Route::from_message(message)),
-                _ => None,
-            })
-            .flatten()
-            .filter(|route| route.dev == dev)
-            .collect())
-    }
-
     /// Sets a route that this routing daemon (`protocol`, as in rtnetlink(7)) keeps. With `replaces` it takes the place of one
     /// that the daemon has to the same destination, and there is no moment without; otherwise one that somebody else has there
     /// is refused.
@@ -174,95 +145,6 @@ impl Routes<'_> {
         }
     }
 
-    /// The routes of a family, in the main table, that this routing daemon keeps.
-    pub fn kept(&self, v6: bool, protocol: u8) -> Result<Vec<Route>> {
-        let protocol = RouteProtocol::from(protocol);
-        let mut message = RouteMessage::default();
-        message.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        message.header.protocol = protocol;
-        message.header.kind = RouteType::Unicast;
-        message.attributes.push(RouteAttribute::Table(RouteHeader::RT_TABLE_MAIN.into()));
-        let answers = match self.0.dump(RouteNetlinkMessage::GetRoute(message)) {
-            Ok(answers) => answers,
-            // No IPv6.
-            Err(Refusal { errno: Errno::EOPNOTSUPP | Errno::ENOENT, .. }) => Vec::new(),
-            Err(refusal) => {
-                return Err(refusal.on(format!("list the routes in {}", self.0.place())));
-            }
-        };
-        Ok(answers
-            .iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewRoute(message) if message.header.protocol == protocol => {
-                    Some(Route::from_message(message))
-                }
-                _ => None,
-            })
-            .flatten()
-            .collect())
-    }
-
-    /// The indices of the devices by which a route was learned from router advertisements (IPv6).
-    pub fn learned_by_ra(&self) -> Result<Vec<u32>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet6;
-        message.header.protocol = RouteProtocol::Ra;
-        let answers = match self.0.dump(RouteNetlinkMessage::GetRoute(message)) {
-            Ok(answers) => answers,
-            // No IPv6.
-            Err(Refusal { errno: Errno::EOPNOTSUPP | Errno::ENOENT, .. }) => Vec::new(),
-            Err(refusal) => {
-                return Err(refusal.on(format!("list the routes in {}", self.0.place())));
-            }
-        };
-        let mut devices = Vec::new();
-        for answer in &answers {
-            if let RouteNetlinkMessage::NewRoute(message) = answer
-                && message.header.protocol == RouteProtocol::Ra
-            {
-                devices.extend(Route::from_message(message).iter().map(|route| route.dev));
-            }
-        }
-        Ok(devices)
-    }
-
-    /// The namespace's own IPv4 addresses. The table lists them alone; a list of addresses takes as long as there are devices.
-    pub fn local_addresses(&self) -> Result<Vec<Ipv4Addr>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        message.header.kind = RouteType::Local;
-        message.attributes.push(RouteAttribute::Table(Route::TABLE_LOCAL));
-        let answers = match self.0.dump(RouteNetlinkMessage::GetRoute(message)) {
-            Ok(answers) => answers,
-            // A table without routes does not exist.
-            Err(Refusal { errno: Errno::ENOENT, .. }) => Vec::new(),
-            Err(refusal) => {
-                return Err(
-                    refusal.on(format!("list the addresses of all devices in {}", self.0.place()))
-                );
-            }
-        };
-        let mut addresses: Vec<_> = answers
-            .iter()
-            .filter_map(|answer| match answer {
-                RouteNetlinkMessage::NewRoute(message)
-                    if message.header.kind == RouteType::Local
-                        && message.header.destination_prefix_length == 32 =>
-                {
-                    Route::from_message(message).first().and_then(|route| match route.dst.addr() {
-                        IpAddr::V4(ip) => Some(ip),
-                        IpAddr::V6(_) => None,
-                    })
-                }
-                _ => None,
-            })
-            .collect();
-        // One that several devices have is listed for each.
-        addresses.sort_unstable();
-        addresses.dedup();
-        Ok(addresses)
-    }
-
     /// Whether an address is one of the namespace's own.
     pub fn is_local(&self, ip: IpAddr) -> Result<bool> {
         Ok(self.to(ip)?.is_some_and(|route| route.local))
@@ -277,33 +159,6 @@ impl Routes<'_> {
     /// The index of the device by which packets to an address go; `None` where no way leads there, or it is the namespace's own.
     pub fn device_to(&self, ip: IpAddr) -> Result<Option<u32>> {
         Ok(self.to(ip)?.filter(|route| !route.local).map(|route| route.dev))
-    }
-
-    /// The index of the device of the default route, of several that of the best.
-    pub fn default_device(&self, v6: bool) -> Result<Option<u32>> {
-        let mut message = RouteMessage::default();
-        message.header.address_family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        message.header.kind = RouteType::Unicast;
-        message.attributes.push(RouteAttribute::Table(RouteHeader::RT_TABLE_MAIN.into()));
-        let answers = match self.0.dump(RouteNetlinkMessage::GetRoute(message)) {
-            Ok(answers) => answers,
-            // No IPv6.
-            Err(Refusal { errno: Errno::EOPNOTSUPP | Errno::ENOENT, .. }) => Vec::new(),
-            Err(refusal) => {
-                return Err(refusal.on(format!("list the routes in {}", self.0.place())));
-            }
-        };
-        let routes = answers.iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewRoute(message)
-                if message.header.kind == RouteType::Unicast
-                    && message.header.table == RouteHeader::RT_TABLE_MAIN =>
-            {
-                Some(Route::from_message(message))
-            }
-            _ => None,
-        });
-        let defaults = routes.flatten().filter(|route| route.dst.prefix_len() == 0);
-        Ok(defaults.min_by_key(|route| route.priority.unwrap_or(0)).map(|route| route.dev))
     }
 
     /// The route that a packet to an address takes.

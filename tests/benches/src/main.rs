@@ -13,14 +13,17 @@ mod peers;
 mod plots;
 mod summary;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
 use crate::{
     peers::{Binaries, Peers},
-    summary::Report,
+    summary::{Report, Table},
 };
 
 /// Times Catena beside the Go reference plugins.
@@ -29,7 +32,7 @@ struct Args {
     /// The binary under test.
     #[arg(long, value_name = "FILE")]
     catena: PathBuf,
-    /// Where page, JSON and plots are written.
+    /// Where page, JSON and plots are written, beside what is there of other cases.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// A report to compare the ratios with; fails where one has become worse than noise explains.
@@ -51,16 +54,28 @@ fn main() -> Result<()> {
         if args.cases.is_empty() || args.cases.iter().any(|name| case.name.starts_with(name)) {
             eprintln!("{}: {}", case.name, case.title);
             report.tables.extend((case.run)(&peers, args.rounds as usize)?);
+            if let Some(dir) = &args.out {
+                write(dir, &report)?;
+            }
         }
     }
     println!("{}", page::text(&report));
-    if let Some(dir) = &args.out {
-        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        page::write(dir, &report)?;
-        plots::write(dir, &report)?;
-    }
     match &args.compare {
         Some(file) => compare::with(file, &report),
         None => Ok(()),
     }
+}
+
+/// Writes the report, with what was measured of other cases before, on the same machine.
+fn write(dir: &Path, report: &Report) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+    let mut all = report.clone();
+    let recorded = page::recorded(dir)?.filter(|recorded| recorded.machine == report.machine);
+    let is_new = |table: &Table| report.tables.iter().any(|new| new.case == table.case);
+    let others = recorded.into_iter().flat_map(|recorded| recorded.tables);
+    all.tables.extend(others.filter(|table| !is_new(table)));
+    let position = |table: &Table| cases::ALL.iter().position(|case| case.name == table.case);
+    all.tables.sort_by_key(position);
+    page::write(dir, &all)?;
+    plots::write(dir, &all)
 }

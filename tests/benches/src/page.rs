@@ -1,6 +1,6 @@
 //! The report as a page: one table after the other, in Markdown, and the same as JSON.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs, io::ErrorKind, path::Path};
 
 use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, Table as Grid, presets::ASCII_MARKDOWN};
@@ -47,6 +47,18 @@ pub fn write(dir: &Path, report: &Report) -> Result<()> {
     };
     write("README.md", page + "\n")?;
     write(JSON, serde_json::to_string_pretty(report)? + "\n")
+}
+
+/// The report that was written there before.
+pub fn recorded(dir: &Path) -> Result<Option<Report>> {
+    let path = dir.join(JSON);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    let report = serde_json::from_str(&text);
+    report.map(Some).with_context(|| format!("{} is no report: remove it", path.display()))
 }
 
 fn grid(table: &Table) -> Grid {

@@ -33,7 +33,11 @@ pub fn write(dir: &Path, report: &Report) -> Result<()> {
 fn plotted(report: &Report) -> impl Iterator<Item = (String, &Table)> {
     let tables =
         report.tables.iter().filter(|table| table.rows.len() > 1 && table.columns.len() > 1);
-    tables.enumerate().map(|(n, table)| (format!("{}-{n}.svg", table.case), table))
+    tables.scan(("", 0), |(case, n), table| {
+        *n = if *case == table.case { *n + 1 } else { 0 };
+        *case = &table.case;
+        Some((format!("{case}-{n}.svg"), table))
+    })
 }
 
 /// A group of bars for each column, a bar for each row; the scale is logarithmic, so that ratios are lengths.

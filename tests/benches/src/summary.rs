@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 /// A whole run.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// The day, as YYYY-MM-DD.
     pub date: String,
@@ -16,7 +16,7 @@ pub struct Report {
 }
 
 /// What a run ran on.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     pub processor: String,
     pub cores: usize,
@@ -29,7 +29,7 @@ pub struct Machine {
 }
 
 /// Things that are measured together.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Table {
     /// The case's name.
     pub case: String,
@@ -44,7 +44,7 @@ pub struct Table {
 }
 
 /// Who was measured.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     pub name: String,
     /// One for each column; `None` where this one has nothing to be measured there.

@@ -17,8 +17,8 @@ use crate::{
 const PRESENT: [u16; 3] = [0, 100, 1000];
 /// Longer than a container waits before it looks for a router again (RFC 4861, section 6.3.7).
 const SILENCE: Duration = Duration::from_secs(5);
-/// How long that may take.
-const SILENT: Duration = Duration::from_secs(120);
+/// How long that is waited for.
+const SILENT: Duration = Duration::from_secs(60);
 /// How long the kernel may take for the namespaces of a thousand containers that are gone.
 const GONE: Duration = Duration::from_secs(300);
 
@@ -84,17 +84,18 @@ fn fill(stand: &Stand<'_>, from: u16, to: u16) {
     }
 }
 
-/// Waits until new containers have said what each says to all others: for some seconds they look for routers and for IPv6 neighbours of
-/// their address.
+/// Waits until new containers have said what each says to all others: they look for routers and for IPv6 neighbours of their address.
+/// Those of the Go plugins go on looking for routers, less and less often.
 fn await_silence(node: &Node) {
     let heard = || node.run(["ip", "-s", "-o", "link", "show", "type", "bridge"]);
-    let mut last = (heard(), Instant::now());
-    until("the containers are silent", SILENT, || {
+    let begin = Instant::now();
+    let mut last = (heard(), begin);
+    until("the containers are silent", 2 * SILENT, || {
         let now = heard();
         if now != last.0 {
             last = (now, Instant::now());
         }
-        (last.1.elapsed() > SILENCE).then_some(())
+        (last.1.elapsed() > SILENCE || begin.elapsed() > SILENT).then_some(())
     });
 }
 
