@@ -28,10 +28,12 @@ fn moves(machine: &Machine<'_>, old: [&str; 2], new: [&str; 2]) {
 #[track_caller]
 fn await_tunnel(machine: &Machine<'_>, local: &str, remote: &[&str]) {
     until(&format!("the tunnel leads from {local} to {remote:?}"), UNTIL_NOTICED, || {
-        let show = ["ip", "-j", "-d", "link", "show", "catena.vxlan"];
-        let link: serde_json::Value =
-            serde_json::from_str(&machine.netns.try_run(show).stdout).ok()?;
-        let known = machine.netns.json(["bridge", "-j", "fdb", "show", "dev", "catena.vxlan"]);
+        // While it is made anew there is none to be shown.
+        let shown = |show: &[&str]| -> Option<serde_json::Value> {
+            serde_json::from_str(&machine.netns.try_run(show).stdout).ok()
+        };
+        let link = shown(&["ip", "-j", "-d", "link", "show", "catena.vxlan"])?;
+        let known = shown(&["bridge", "-j", "fdb", "show", "dev", "catena.vxlan"])?;
         let known = known.as_array().cloned().unwrap_or_default();
         let mut ends: Vec<_> = known.iter().filter_map(|one| one["dst"].as_str()).collect();
         ends.sort_unstable();
