@@ -21,9 +21,8 @@ use crate::{
     chained::prev_result,
     interface::Findings,
     net::{
-        Net, NetError, Sysctl,
+        Net, NetError,
         link::{Change, Ifb, Link},
-        sysctl,
         tc::Tbf,
     },
 };
@@ -228,7 +227,7 @@ fn shape_by_ifb(
         Ok(())
     });
     let ifb = add_ifb(&host, &name, ends.outside.mtu)?;
-    host.link().set(&name, &Change { up: Some(true), ..Change::default() })?;
+    host.link().set_up_without_ipv6(&name, &Change::default())?;
     host.tc().tbf_add(&ifb, tbf)?;
     host.tc().ingress_add(&ends.outside).map_err(|error| not_alone(error, &ends.outside))?;
     let dev = ends.outside.clone();
@@ -255,16 +254,14 @@ fn not_alone(error: NetError, dev: &Link) -> Error {
 /// A device of this name can only be what an ADD of this attachment left when it was killed. It is down yet.
 fn add_ifb(host: &Net, name: &str, mtu: u32) -> Result<Link, NetError> {
     let ifb = Ifb { name, mtu: Some(mtu) };
-    let added = match host.link().add(&ifb) {
+    match host.link().add(&ifb) {
         Err(error) if error.errno() == Some(Errno::EEXIST) => {
             tracing::info!(name, "an ifb left by an unfinished ADD is replaced");
             host.link().del(name)?;
             host.link().add(&ifb)
         }
         added => added,
-    }?;
-    sysctl::write_host(&[Sysctl::no_ipv6(name)])?;
-    Ok(added)
+    }
 }
 
 /// Takes the qdiscs off the veth's ends that are still there.
@@ -376,7 +373,7 @@ fn repair_ifb(
     if host.link().get(&name)?.is_none() {
         add_ifb(host, &name, ends.outside.mtu)?;
     }
-    host.link().set(&name, &Change { up: Some(true), ..Change::default() })?;
+    host.link().set_up_without_ipv6(&name, &Change::default())?;
     let ifb = host.link().require(&name)?;
     repair_tbf(host, &ifb, limit, config, ends, "egress")?;
     if host.tc().redirect(&ends.outside)? != Some(ifb.index) {

@@ -60,12 +60,11 @@ impl Plugin<Node> for Bridge {
             (node.host()?.link().require(&bridge.name)?, veth)
         };
         let port = Change {
-            up: Some(true),
             hairpin: conf.hairpin_mode.then_some(true),
             isolated: conf.port_isolation.then_some(true),
             ..Change::default()
         };
-        node.host()?.link().set(&veth.host_name, &port)?;
+        node.host()?.link().set_up_without_ipv6(&veth.host_name, &port)?;
 
         let with_addresses = call.conf.ipam.is_some();
         if with_addresses {

@@ -111,16 +111,15 @@ pub(crate) fn attach<'c>(
         node.host()?.link().del(&undone)?;
         Ok(())
     });
-    sysctl::write_host(&match wanted.master {
-        Some(_) => vec![Sysctl::no_ipv6(&host_name)],
-        None => vec![
+    if wanted.master.is_none() {
+        sysctl::write_host(&[
             // The host takes no routes from the container.
             Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_ra"), "0"),
             // Without a link-local address the kernel solicits no neighbour, and nobody else can have it here: tried for
             // duplicates, it would keep IPv6 from the container for a second or two.
             Sysctl::wanted(Sysctl::conf(Family::V6, &host_name, "accept_dad"), "0"),
-        ],
-    })?;
+        ])?;
+    }
     let inside = match outside.peer {
         Some(index) => Link {
             index,

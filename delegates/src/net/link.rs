@@ -12,8 +12,9 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_ECHO, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{
-        AfSpecInet, AfSpecUnspec, InetDevConf, InfoBridgePort, InfoPortData, InfoPortKind,
-        LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+        AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InetDevConf, InfoBridgePort,
+        InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+        LinkMessage,
     },
     nsid::{NsidAttribute, NsidMessage},
 };
@@ -176,6 +177,28 @@ impl Links<'_> {
         let own = changes.then(|| wanted(RouteNetlinkMessage::SetLink(message)));
         let port = change.port_message(name).map(|m| wanted(RouteNetlinkMessage::NewLink(m)));
         own.into_iter().chain(port).collect()
+    }
+
+    /// Sets a device up that has no IPv6 address of its own, not even the one that the kernel makes for its link: a bridge's port, or what
+    /// only queues. There is nothing to be changed where there is no IPv6.
+    ///
+    /// Each that had one would have routes, too, and whenever any device comes up the kernel walks all of them: that would cost a
+    /// node with a thousand containers more than all else. (The sysctl `disable_ipv6` says the same, but who writes it while others
+    /// have the kernel's lock spins until they have not.)
+    pub fn set_up_without_ipv6(&self, name: &str, change: &Change) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+        let spec = AfSpecUnspec::Inet6(vec![none]);
+        message.attributes.push(LinkAttribute::AfSpecUnspec(vec![spec]));
+        let mut changes = vec![Wanted {
+            message: RouteNetlinkMessage::SetLink(message),
+            flags: 0,
+            doing: format!("keep IPv6 addresses from interface {name}"),
+            fine: Some(Errno::EAFNOSUPPORT),
+        }];
+        changes.extend(self.setting(name, &Change { up: Some(true), ..change.clone() }));
+        self.0.change(changes)
     }
 
     /// Deletes the device of this name; false where there is none.

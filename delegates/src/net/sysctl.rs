@@ -43,14 +43,6 @@ impl Sysctl {
         Self { key: key.into(), value: value.into(), required: false }
     }
 
-    /// That a device, which is down yet, has nothing to do with IPv6 itself: a bridge's port, or what only queues.
-    ///
-    /// Each that had would have a link-local address and routes, and whenever any device comes up the kernel walks all of them:
-    /// that would cost a node with a thousand containers more than all else.
-    pub fn no_ipv6(ifname: &str) -> Self {
-        Self::wanted(Self::conf(Family::V6, ifname, "disable_ipv6"), "1")
-    }
-
     /// `net/ipv4/conf/IFNAME/…` or `net/ipv6/conf/IFNAME/…`; an interface's name may hold dots, never slashes.
     pub fn conf(family: Family, ifname: &str, name: &str) -> String {
         format!("net/{}/conf/{ifname}/{name}", family.as_str())

@@ -29,8 +29,8 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{
-        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-        LinkFlags, LinkInfo, LinkMessage,
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind,
+        InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
     },
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
@@ -92,27 +92,17 @@ impl Numbers {
     }
 }
 
-impl Numbers {
-    fn port(&self) -> String {
-        format!("fv{}", self.veth)
-    }
-}
-
 fn add(netns: &str, number: u16) -> Result<()> {
     let own = Numbers::of(number);
     let netns = File::open(netns).with_context(|| format!("open {netns}"))?;
     let bridge = nix::net::if_::if_nametoindex(BRIDGE).context("the bridge")?;
     let mut links = Batch::default();
     links.push(new_link(veth(&own, &netns, bridge)), NEW);
-    let ifb = format!("fi{number}");
-    links.push(new_link(link(own.ifb, ifb.clone(), own.group, InfoKind::Ifb)), NEW);
-    links.send(NETLINK_ROUTE).context("the devices")?;
-    for name in [&own.port(), &ifb] {
-        sysctl(name, "disable_ipv6", "1")?;
+    links.push(new_link(link(own.ifb, format!("fi{number}"), own.group, InfoKind::Ifb)), NEW);
+    for device in [own.veth, own.ifb] {
+        links.push(RouteNetlinkMessage::SetLink(without_ipv6(device)), 0);
+        links.push(RouteNetlinkMessage::SetLink(up(device)), 0);
     }
-    let mut links = Batch::default();
-    links.push(RouteNetlinkMessage::SetLink(up(own.veth)), 0);
-    links.push(RouteNetlinkMessage::SetLink(up(own.ifb)), 0);
     links.push(new_link(hairpin(own.veth)), 0);
     links.push(RouteNetlinkMessage::NewQueueDiscipline(tbf_message(own.veth, &RATE)), NEW);
     links.push(RouteNetlinkMessage::NewQueueDiscipline(ingress_message(own.veth)), NEW);
@@ -122,7 +112,7 @@ fn add(netns: &str, number: u16) -> Result<()> {
     rules(&own, |elements| (NfTablesMessage::NewSetElement(elements), NEW))?;
     setns(&netns, CloneFlags::CLONE_NEWNET).context("enter the namespace")?;
     // It would look for routers for ever.
-    sysctl("eth0", "accept_ra", "0")?;
+    fs::write("/proc/sys/net/ipv6/conf/eth0/accept_ra", "0").context("accept_ra")?;
     let mut inside = Batch::default();
     inside.push(RouteNetlinkMessage::SetLink(up(INSIDE)), 0);
     inside.push(RouteNetlinkMessage::NewAddress(address(own.address)), NEW);
@@ -141,11 +131,6 @@ fn del(number: u16) -> Result<()> {
     links.push(RouteNetlinkMessage::DelLink(group), 0);
     links.send(NETLINK_ROUTE).context("the devices")?;
     Ok(())
-}
-
-fn sysctl(interface: &str, name: &str, value: &str) -> Result<()> {
-    let path = format!("/proc/sys/net/ipv6/conf/{interface}/{name}");
-    fs::write(&path, value).with_context(|| path)
 }
 
 // === links, addresses, routes ===
@@ -179,13 +164,21 @@ fn veth(own: &Numbers, netns: &File, bridge: u32) -> LinkMessage {
     peer.header.index = INSIDE;
     peer.attributes =
         vec![LinkAttribute::IfName("eth0".to_owned()), LinkAttribute::NetNsFd(netns.as_raw_fd())];
-    let mut message = link(own.veth, own.port(), own.group, InfoKind::Veth);
+    let mut message = link(own.veth, format!("fv{}", own.veth), own.group, InfoKind::Veth);
     message.attributes.pop();
     message.attributes.push(LinkAttribute::Controller(bridge));
     message.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
+    message
+}
+
+fn without_ipv6(index: u32) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let none = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![none])]));
     message
 }
 

@@ -39,9 +39,10 @@ fn is_settled(netns: &Netns) -> bool {
         {
             return false;
         }
+        let is_set = |key| netns.sysctl(&format!("ipv6/conf/{name}/{key}")) == "1";
         addresses.iter().any(|address| address["scope"] == "link")
-            || link["inet6_addr_gen_mode"] == "none"
-            || netns.sysctl(&format!("ipv6/conf/{name}/disable_ipv6")) == "1"
+            || is_set("addr_gen_mode")
+            || is_set("disable_ipv6")
     };
     links.as_array().is_none_or(|links| links.iter().all(settled))
 }
