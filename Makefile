@@ -18,8 +18,9 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/$(HOST)/release/catena
 # Static, and at a fixed address as Go's plugins are, so that no page is relocated at the start of each process. Functions of the
-# same code are kept once.
-RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--icf=all
+# same code are kept once. Neither the processor is asked what it has for SHA-256, nor the kernel twice for random numbers.
+RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--icf=all \
+	--cfg sha2_backend="soft" --cfg getrandom_backend="linux_getrandom"
 # What cargo-fuzz gives the compiler, but for the sanitizers: they are nightly's, and find nothing in safe code that a panic does not
 # say.
 FUZZ_FLAGS := --cfg fuzzing -C debug-assertions -C overflow-checks -C passes=sancov-module \

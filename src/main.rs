@@ -2,6 +2,7 @@
 //!
 //! One binary behind three doors: under a plugin's name it is that CNI plugin, as `catena` with `CNI_COMMAND` set it is
 //! the meta plugin, and otherwise it is a tool. This file only tells which door was taken.
+#![cfg_attr(not(test), no_main)]
 
 mod cli;
 mod commands;
@@ -18,6 +19,8 @@ mod net_conf;
 mod output;
 mod plugin;
 mod reach;
+#[cfg(not(test))]
+mod start;
 mod trial;
 mod wiring;
 
@@ -27,7 +30,14 @@ use std::{
     process::ExitCode,
 };
 
+/// For the tests' harness, which has an entry point of its own.
+#[cfg(test)]
 fn main() -> ExitCode {
+    run()
+}
+
+/// Does what the process was started for.
+fn run() -> ExitCode {
     let name = env::args_os().next().map(PathBuf::from);
     let name = name.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
     let is_call = env::var_os("CNI_COMMAND").is_some() && env::args_os().len() == 1;

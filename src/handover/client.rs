@@ -51,8 +51,10 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     let dirs = wiring::dirs()?;
     let silence = wiring::seconds(DAEMON_TIMEOUT, 10)?.unwrap_or(DEFAULT_SILENCE);
     let step = tracing::debug_span!("hand over").entered();
-    let handed_over = request(invocation, &dirs).and_then(|(request, netns)| {
+    let handed_over = is_for_any().and_then(|()| {
+        // First of all: on most nodes there is none.
         let stream = dial(&dirs.run.join(SOCKET), silence)?;
+        let (request, netns) = request(invocation, &dirs)?;
         Ok((send(&stream, &request, netns.as_ref()), stream))
     });
     let (sent, mut stream) = match handed_over {
@@ -101,12 +103,18 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     Ok(served)
 }
 
-/// The request for a call, and the namespace's descriptor. It fails where the call is one for this very process.
-fn request(invocation: &Invocation, dirs: &Dirs) -> io::Result<(Request, Option<File>)> {
-    // The delegates look at it in their own environment.
-    if env::var_os("CNI_NETNS_OVERRIDE").is_some() {
-        return Err(io::Error::other("CNI_NETNS_OVERRIDE is set, which counts for this process"));
+/// Fails where the call is one for this very process: delegates look at this variable in their own environment.
+fn is_for_any() -> io::Result<()> {
+    match env::var_os("CNI_NETNS_OVERRIDE") {
+        Some(_) => {
+            Err(io::Error::other("CNI_NETNS_OVERRIDE is set, which counts for this process"))
+        }
+        None => Ok(()),
     }
+}
+
+/// The request for a call, and the namespace's descriptor. It fails where the call cannot be told.
+fn request(invocation: &Invocation, dirs: &Dirs) -> io::Result<(Request, Option<File>)> {
     let stdin = String::from_utf8(invocation.stdin.clone()).map_err(io::Error::other)?;
     let variables = env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok().filter(|name| name.starts_with("CNI_"))?;
