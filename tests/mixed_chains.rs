@@ -3,7 +3,11 @@
 //! The others are the reference plugins from Debian's package (1.1.1, CNI 1.0.0).
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use testnode::conf::{bridge, port_and_rates};
@@ -268,4 +272,28 @@ fn what_the_reference_plugins_attached_is_checked_and_deleted_in_place() {
     assert_eq!(fine(reference.add(&third))["ips"][0]["address"], "10.1.0.5/24");
     fine(reference.del(&third));
     late.assert_down();
+}
+
+/// What a delegate before has made, and a foreign one has changed, the next ones take as it is now.
+#[test]
+fn what_a_foreign_delegate_changed_the_next_ones_see() {
+    let node = Node::new();
+    let container = node.container("c1");
+    let unplug = Path::new("/run/plugins/unplug");
+    // As a plugin would that has another bridge for some containers: this one's port is no bridge's then.
+    let script = "#!/bin/sh
+        [ $CNI_COMMAND = ADD ] || exit 0
+        port=$(ip -o link show type veth | grep -o 'veth[0-9a-f]*' | head -1)
+        ip link set $port nomaster mtu 9000 >&2
+        sed 's/.*\"prevResult\"://; s/}$//'";
+    node.write(unplug, script);
+    fs::set_permissions(unplug, fs::Permissions::from_mode(0o755)).unwrap();
+    let list =
+        conflist(&[bridge("cni0", &SUBNET), json!({ "type": "unplug" }), portmap(), bandwidth()]);
+    let catena =
+        Catena::new(&node, CATENA).cni_path("/run/plugins").cap_args(&port_and_rates(8080));
+    let result = catena.add(&list, &container);
+    let ifb = result["interfaces"][3]["name"].as_str().unwrap();
+    assert_eq!(node.json(["ip", "-j", "link", "show", ifb])[0]["mtu"], 9000);
+    catena.del(&list, &container);
 }

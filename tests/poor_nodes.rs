@@ -1,11 +1,13 @@
-//! Nodes that lack something: IPv6, room on the disk, quiet.
+//! Nodes that lack something: IPv6, room on the disk, quiet, rights.
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::{collections::HashSet, thread};
 
 use serde_json::{Value, json};
 use testnode::conf::{bandwidth, bridge, conflist, port_and_rates, portmap, values};
-use testnode::{Catena, HttpServer, Node, PluginOutput, Shared, Snapshot, assert_same, http_get};
+use testnode::{
+    Catena, HttpServer, Node, PluginOutput, Shared, Snapshot, assert_same, http_get, links,
+};
 
 const CATENA: &str = env!("CARGO_BIN_EXE_catena");
 const DUAL: [&str; 2] = ["10.1.0.0/24", "fd00:1::/64"];
@@ -66,6 +68,29 @@ fn on_a_full_disk_add_fails_whole_and_del_and_check_go_on() {
     catena.del(&list, &c1);
     node.run(["rm", "/var/lib/fill"]);
     assert_same(&before, &node.snapshot(), &shared());
+}
+
+/// A user namespace has the container's network namespace here, and not the node's: who is there and goes into the container may
+/// not come back.
+#[test]
+fn a_container_is_entered_where_there_is_no_way_back() {
+    let node = Node::new();
+    let loopback = links(&node, CATENA, &["loopback"]).join("loopback");
+    let script = r#"
+        mkfifo /run/ready
+        unshare --net sh -c 'echo > /run/ready; exec sleep 60' &
+        trap "kill $!" EXIT
+        read _ < /run/ready
+        export CNI_NETNS=/proc/$!/ns/net CNI_CONTAINERID=x CNI_IFNAME=lo CNI_PATH="${1%/*}"
+        call() { echo '{ "cniVersion": "1.0.0", "name": "lo", "type": "loopback" }' | CNI_COMMAND=$1 "$2"; }
+        call ADD "$1" > /dev/null
+        nsenter --net="$CNI_NETNS" ip -o link show up
+        call DEL "$1"
+        nsenter --net="$CNI_NETNS" ip -o link show up"#;
+    let apart = ["unshare", "--user", "--map-root-user", "sh", "-ec", script, "sh"];
+    let up = node.cmd(apart).args([&loopback]).output().success();
+    assert_eq!(up.lines().count(), 1, "{up}");
+    assert!(up.starts_with("1: lo: <LOOPBACK,UP,LOWER_UP>"), "{up}");
 }
 
 #[test]

@@ -25,17 +25,12 @@ use crate::{
         link::{Change, Ifb, Link},
         tc::Tbf,
     },
+    node::Ends,
 };
 
 /// `"type": "bandwidth"`.
 #[derive(Clone, Copy, Debug)]
 pub struct Bandwidth;
-
-/// The container's interface and the host's end of it.
-struct Ends {
-    inside: Link,
-    outside: Link,
-}
 
 impl Plugin<Node> for Bandwidth {
     fn kind(&self) -> &'static str {
@@ -162,6 +157,9 @@ impl Plugin<Node> for Bandwidth {
 /// The veth that `CNI_IFNAME` is an end of. Which is its other end the kernel says, not `prevResult`: weave-net's lists no
 /// interfaces, and calico's has the host's end as if it was in the container.
 fn ends(attachment: &Attachment, node: &Node) -> Result<Ends> {
+    if let Some(made) = node.veth(attachment) {
+        return Ok(made.clone());
+    }
     let container = node.container(attachment.netns()?)?;
     let inside = container.net()?.link().require(&attachment.ifname)?;
     let ifname = &attachment.ifname;

@@ -57,7 +57,9 @@ impl Plugin<Node> for Bridge {
             let wanted = veth::Wanted { mac, mtu: conf.mtu(), master: Some(bridge.index) };
             let veth = veth::attach(&mut node, container, attachment, &wanted)?;
             // A bridge that was not given an address of its own takes one from its ports.
-            (node.host()?.link().require(&bridge.name)?, veth)
+            let bridge = node.host()?.link().require(&bridge.name)?;
+            node.remember_bridge(bridge.clone());
+            (bridge, veth)
         };
         let port = Change {
             hairpin: conf.hairpin_mode.then_some(true),

@@ -1,5 +1,6 @@
 //! What the built-in delegates of one run share on the node.
 
+mod container;
 mod elements;
 mod recorded;
 mod undo;
@@ -14,11 +15,12 @@ use chain::{Attachment, Dirs, Result};
 use nft_templates::{Element, Missing, Owner, Ruleset};
 
 use crate::net::{
-    Mac, Net, NetError, Netns, Sysctl,
+    Mac, Net, NetError, Netns,
     conntrack::{Conntrack, ConntrackFlush},
-    sysctl,
+    link::Link,
 };
 
+pub use container::Container;
 pub use elements::Elements;
 pub use undo::Undo;
 
@@ -31,11 +33,21 @@ pub struct Node {
     containers: RefCell<Vec<Rc<Container>>>,
     elements: Elements,
     conntrack: Vec<ConntrackFlush>,
+    /// What this run has made, and the bridges that it has looked at for it.
+    veths: Vec<Ends>,
+    bridges: Vec<Link>,
     links: Vec<String>,
     /// What is done about devices that are not among those.
     put_off: Vec<(String, PutOff)>,
     /// Whether a delegate could not undo all that it had done.
     left_behind: bool,
+}
+
+/// A veth: the container's interface, and the host's end of it.
+#[derive(Clone)]
+pub(crate) struct Ends {
+    pub inside: Link,
+    pub outside: Link,
 }
 
 /// Something that is done when all delegates of the run are done.
@@ -49,54 +61,6 @@ type PutOff = Box<dyn FnOnce(&Node) -> Result<()>>;
 struct Netfilter {
     ruleset: Option<Ruleset>,
     conntrack: Option<Conntrack>,
-}
-
-/// A container's namespace, held open for the run, and a socket in it, opened when first used.
-pub struct Container {
-    netns: Netns,
-    net: OnceCell<Net>,
-}
-
-impl Container {
-    /// Its namespace.
-    pub fn netns(&self) -> &Netns {
-        &self.netns
-    }
-
-    /// Its network configuration.
-    pub fn net(&self) -> Result<&Net> {
-        if let Some(net) = self.net.get() {
-            return Ok(net);
-        }
-        let _step = tracing::debug_span!("enter namespace").entered();
-        let net = self.visit(|| ())?.1;
-        Ok(self.net.get_or_init(|| net))
-    }
-
-    /// Writes sysctls in it, all in one visit.
-    pub fn write(&self, sysctls: &[Sysctl]) -> Result<()> {
-        let _step = tracing::debug_span!("sysctls", count = sysctls.len()).entered();
-        if self.net.get().is_some() || sysctls.is_empty() {
-            return Ok(sysctl::write_in(&self.netns, sysctls)?);
-        }
-        // Each visit is a thread. This one opens the socket as well, which is used next.
-        let place = self.netns.path().display().to_string();
-        let (written, net) = self.visit(|| sysctl::write(sysctls, &place))?;
-        self.net.get_or_init(|| net);
-        Ok(written?)
-    }
-
-    /// Does something in the namespace, and opens a socket there.
-    fn visit<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<(T, Net)> {
-        let place = self.netns.path().display().to_string();
-        let (done, net) = self.netns.enter(|| (work(), Net::here(place)))?;
-        Ok((done, net?))
-    }
-
-    /// Reads sysctls in it, all in one visit (see [`sysctl::read_in`]).
-    pub fn read(&self, keys: &[&str]) -> Result<Vec<std::io::Result<Option<String>>>> {
-        Ok(sysctl::read_in(&self.netns, keys)?)
-    }
 }
 
 impl Node {
@@ -126,12 +90,12 @@ impl Node {
 
     /// The container at a path, which must be a network namespace other than the host's.
     pub fn container(&self, path: &Path) -> Result<Rc<Container>> {
-        let known = self.containers.borrow().iter().find(|c| c.netns.path() == path).cloned();
+        let known = self.containers.borrow().iter().find(|c| c.netns().path() == path).cloned();
         if let Some(container) = known {
             return Ok(container);
         }
         let netns = Netns::open(path)?;
-        let container = Rc::new(Container { netns, net: OnceCell::new() });
+        let container = Rc::new(Container::new(netns));
         self.containers.borrow_mut().push(Rc::clone(&container));
         Ok(container)
     }
@@ -148,6 +112,40 @@ impl Node {
             Err(error) if error.code == chain::Code::UnknownContainer => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Tells the delegates that come next of a veth that was just made.
+    pub(crate) fn remember(&mut self, veth: Ends) {
+        self.veths.push(veth);
+    }
+
+    /// It is gone again.
+    pub(crate) fn forget(&mut self, host_name: &str) {
+        self.veths.retain(|veth| veth.outside.name != host_name);
+    }
+
+    /// The attachment's veth as it was made in this run, when no foreign delegate has run since: the kernel need not be asked.
+    pub(crate) fn veth(&self, attachment: &Attachment) -> Option<&Ends> {
+        let host_name = crate::host_veth(attachment);
+        self.veths.iter().find(|veth| veth.outside.name == host_name)
+    }
+
+    /// Tells the delegates that come next of the bridge that a veth was just made a port of.
+    pub(crate) fn remember_bridge(&mut self, bridge: Link) {
+        self.bridges.push(bridge);
+    }
+
+    /// The device on the host, as [`Node::veth`].
+    pub(crate) fn host_link(&self, index: u32) -> Result<Option<Link>> {
+        match self.bridges.iter().rfind(|bridge| bridge.index == index) {
+            Some(bridge) => Ok(Some(bridge.clone())),
+            None => Ok(self.host()?.link().get_index(index)?),
+        }
+    }
+
+    fn forget_all(&mut self) {
+        self.veths.clear();
+        self.bridges.clear();
     }
 
     /// The elements of the ruleset that are to be added and removed when the run's delegates are done, all in one
@@ -259,6 +257,7 @@ impl chain::Node for Node {
         };
         tracing::debug_span!("close sockets").in_scope(|| drop(netfilter));
         self.conntrack.clear();
+        self.forget_all();
         let errors = [put_off, committed.map(drop), forgotten, deleted];
         let errors = errors.into_iter().filter_map(Result::err).collect();
         chain::Error::join(errors).map_or(Ok(()), Err)
@@ -268,6 +267,7 @@ impl chain::Node for Node {
         self.containers.borrow_mut().clear();
         self.elements = Elements::default();
         self.conntrack.clear();
+        self.forget_all();
         self.links.clear();
         self.put_off.clear();
         self.left_behind = false;

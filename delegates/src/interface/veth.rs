@@ -13,7 +13,7 @@ use crate::{
         link::{Link, Veth, VethPeer},
         sysctl::{self, Family},
     },
-    node::{Container, Node, Undo},
+    node::{Container, Ends, Node, Undo},
 };
 
 /// What is asked of a veth.
@@ -40,9 +40,10 @@ pub(crate) struct Attached {
 
 impl Attached {
     /// Waits until what the container sends gets through, and what is sent to it. Returns the host's end.
+    ///
+    /// That is the one to be waited for: what comes up last, the container's end, has its carrier from the start.
     pub(crate) fn await_traffic(&self, host: &Net, ips: &[IpConfig]) -> Result<Link> {
         let net = self.container.net()?;
-        await_carrier(net, &self.inside.name)?;
         let outside = await_carrier(host, &self.host_name)?;
         if ips.iter().any(|ip| ip.address.addr().is_ipv6()) {
             settle(net, &self.inside)?;
@@ -108,6 +109,7 @@ pub(crate) fn attach<'c>(
     };
     let undone = host_name.clone();
     node.push(format!("interface {host_name}"), move |node| {
+        node.forget(&undone);
         node.host()?.link().del(&undone)?;
         Ok(())
     });
@@ -124,7 +126,7 @@ pub(crate) fn attach<'c>(
         Some(index) => Link {
             index,
             name: attachment.ifname.clone(),
-            kind: outside.kind,
+            kind: outside.kind.clone(),
             mac: Some(mac),
             mtu: outside.mtu,
             peer: Some(outside.index),
@@ -132,6 +134,8 @@ pub(crate) fn attach<'c>(
         },
         None => container.net()?.link().require(&attachment.ifname)?,
     };
+    let outside = Link { master: wanted.master, ..outside };
+    node.remember(Ends { inside: inside.clone(), outside });
     Ok(Attached { container, inside, host_name, host_mac })
 }
 

@@ -30,7 +30,7 @@ impl Path {
     pub fn to(address: IpAddr, node: &Node) -> Result<Option<Self>> {
         let host = node.host()?;
         let Some(link) = host.route().link_to(address)? else { return Ok(None) };
-        Ok(host.link().get_index(link)?.map(|link| Self { link }))
+        Ok(node.host_link(link)?.map(|link| Self { link }))
     }
 
     /// The container's port of the bridge: the one that the result lists, or else the other end of its interface
@@ -44,8 +44,11 @@ impl Path {
         if self.link.kind != "bridge" {
             return Ok(None);
         }
-        let host = node.host()?;
         let is_port = |link: &Link| link.master == Some(self.link.index);
+        if let Some(made) = node.veth(attachment).filter(|made| is_port(&made.outside)) {
+            return Ok(Some(made.outside.clone()));
+        }
+        let host = node.host()?;
         let here = result.interfaces.iter().filter(|one| one.sandbox.is_empty());
         for interface in here.filter(|one| one.name != self.link.name) {
             if let Some(port) = host.link().get(&interface.name)?.filter(is_port) {
