@@ -71,6 +71,9 @@ pub struct Stand<'n> {
     pub daemon: Option<NodeDaemon<'n>>,
 }
 
+/// What the bare program is called.
+pub const FLOOR: &str = "the kernel alone";
+
 /// All of them; the first is what the others are compared with.
 #[derive(Debug)]
 pub struct Peers {
@@ -115,7 +118,7 @@ impl Peer {
 
     /// The bare program, with a new node.
     pub fn floor(binaries: &Binaries) -> Self {
-        Self::start("the kernel alone", Way::Floor, binaries)
+        Self::start(FLOOR, Way::Floor, binaries)
     }
 
     /// Has it do something on its node, and waits.

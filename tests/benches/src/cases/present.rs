@@ -10,7 +10,7 @@ use testnode::{Attachment, Node, until};
 use super::{floor, table};
 use crate::{
     networks::Kind,
-    peers::{Peer, Peers, Stand, Way},
+    peers::{FLOOR, Peer, Peers, Stand, Way},
     summary::{Cell, Row, Table},
 };
 
@@ -29,7 +29,7 @@ pub fn run(peers: &Peers, rounds: usize) -> Result<Vec<Table>> {
         table("present", title, "ms", &columns.each_ref().map(String::as_str))
     });
     let ways = peers.all.iter().map(|peer| (peer.name, peer.way));
-    for (name, way) in ways.chain([("the kernel alone", Way::Floor)]) {
+    for (name, way) in ways.chain([(FLOOR, Way::Floor)]) {
         // On a node that nobody has worked on.
         let times = one(&Peer::start(name, way, &peers.binaries), rounds)?;
         await_quiet();

@@ -11,14 +11,25 @@ use crate::{
     summary::{Cell, Row, Table},
 };
 
+/// The meta plugin, which the Go plugins have nothing of.
+const META: &str = "catena";
+
 pub fn run(peers: &Peers, rounds: usize) -> Result<Vec<Table>> {
-    let mut table = table("version", "VERSION", "ms", &PLUGINS);
+    let names: Vec<_> = PLUGINS.into_iter().chain([META]).collect();
+    let mut table = table("version", "VERSION", "ms", &names);
     let measured: Vec<_> =
         peers.all.iter().filter(|peer| matches!(peer.way, Way::Go | Way::Multicall)).collect();
-    let mut times = vec![[const { Vec::<Duration>::new() }; PLUGINS.len()]; measured.len()];
+    let mut times = vec![vec![Vec::<Duration>::new(); names.len()]; measured.len()];
     for round in 0..=rounds {
         for (peer, times) in measured.iter().zip(&mut times) {
-            let taken = peer.run(|stand| PLUGINS.map(|plugin| version(stand, plugin)))?;
+            let has = match peer.way {
+                Way::Go => &names[..PLUGINS.len()],
+                _ => &names[..],
+            };
+            let has = has.to_vec();
+            let taken = peer.run(move |stand| {
+                has.iter().map(|plugin| version(stand, plugin)).collect::<Vec<_>>()
+            })?;
             for (times, taken) in times.iter_mut().zip(taken).filter(|_| round > 0) {
                 times.push(taken);
             }
