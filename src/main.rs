@@ -2,7 +2,7 @@
 //!
 //! One binary behind three doors: under a plugin's name it is that CNI plugin, as `catena` with `CNI_COMMAND` set it is
 //! the meta plugin, and otherwise it is a tool. This file only tells which door was taken.
-#![cfg_attr(not(test), no_main)]
+#![cfg_attr(all(not(test), target_env = "gnu"), no_main)]
 
 mod cli;
 mod commands;
@@ -19,7 +19,7 @@ mod net_conf;
 mod output;
 mod plugin;
 mod reach;
-#[cfg(not(test))]
+#[cfg(all(not(test), target_env = "gnu"))]
 mod start;
 mod trial;
 mod wiring;
@@ -30,8 +30,7 @@ use std::{
     process::ExitCode,
 };
 
-/// For the tests' harness, which has an entry point of its own.
-#[cfg(test)]
+#[cfg(any(test, not(target_env = "gnu")))]
 fn main() -> ExitCode {
     run()
 }

@@ -1,7 +1,9 @@
 //! The process's entry point, in place of the standard library's.
 //!
 //! That one reads `/proc/self/maps`, to find where the first thread's stack ends: a tenth of a millisecond, a sixth of what the
-//! answer to VERSION takes. All else that it does is done here.
+//! answer to VERSION takes. What is left out is only what it does with that: a stack that overflows ends the process by SIGSEGV all the
+//! same, without a word of whose it was. Where the C library is another one than glibc, which gives a program its arguments before
+//! this, it is the library's own.
 #![allow(
     unsafe_code,
     reason = "an entry point, and what the process has from its parent, have no safe interface"

@@ -288,12 +288,16 @@ fn what_a_foreign_delegate_changed_the_next_ones_see() {
         sed 's/.*\"prevResult\"://; s/}$//'";
     node.write(unplug, script);
     fs::set_permissions(unplug, fs::Permissions::from_mode(0o755)).unwrap();
-    let list =
-        conflist(&[bridge("cni0", &SUBNET), json!({ "type": "unplug" }), portmap(), bandwidth()]);
-    let catena =
-        Catena::new(&node, CATENA).cni_path("/run/plugins").cap_args(&port_and_rates(8080));
-    let result = catena.add(&list, &container);
-    let ifb = result["interfaces"][3]["name"].as_str().unwrap();
-    assert_eq!(node.json(["ip", "-j", "link", "show", ifb])[0]["mtu"], 9000);
-    catena.del(&list, &container);
+    let rest = [json!({ "type": "unplug" }), portmap(), bandwidth()];
+    let capabilities = json!({ "portMappings": true, "bandwidth": true });
+    let within = json!({ "type": "catena", "capabilities": capabilities, "plugins": rest });
+    for rest in [&rest[..], &[within]] {
+        let list = conflist(&[&[bridge("cni0", &SUBNET)], rest].concat());
+        let catena = Catena::new(&node, CATENA);
+        let catena = catena.cni_path("/run/plugins").cap_args(&port_and_rates(8080));
+        let result = catena.add(&list, &container);
+        let ifb = result["interfaces"][3]["name"].as_str().unwrap();
+        assert_eq!(node.json(["ip", "-j", "link", "show", ifb])[0]["mtu"], 9000);
+        catena.del(&list, &container);
+    }
 }

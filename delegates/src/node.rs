@@ -124,7 +124,8 @@ impl Node {
         self.veths.retain(|veth| veth.outside.name != host_name);
     }
 
-    /// The attachment's veth as it was made in this run, when no foreign delegate has run since: the kernel need not be asked.
+    /// The attachment's veth as it was made in this run, where no foreign delegate of the chain has run since: the kernel need
+    /// not be asked.
     pub(crate) fn veth(&self, attachment: &Attachment) -> Option<&Ends> {
         let host_name = crate::host_veth(attachment);
         self.veths.iter().find(|veth| veth.outside.name == host_name)

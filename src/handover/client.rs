@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use chain::{Dirs, Result, Verb, Version};
+use chain::{Result, Verb, Version};
 use nix::{
     fcntl::OFlag,
     sys::{
@@ -51,11 +51,18 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     let dirs = wiring::dirs()?;
     let silence = wiring::seconds(DAEMON_TIMEOUT, 10)?.unwrap_or(DEFAULT_SILENCE);
     let step = tracing::debug_span!("hand over").entered();
-    let handed_over = is_for_any().and_then(|()| {
-        // First of all: on most nodes there is none.
+    let handed_over = told(invocation).and_then(|(env, stdin)| {
+        // Before all that costs more: on most nodes there is none.
         let stream = dial(&dirs.run.join(SOCKET), silence)?;
-        let (request, netns) = request(invocation, &dirs)?;
-        Ok((send(&stream, &request, netns.as_ref()), stream))
+        let request = Request {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kind: invocation.kind.to_owned(),
+            env,
+            stdin,
+            node: NodeId::own(&dirs),
+        };
+        Ok((send(&stream, &request, netns(invocation).as_ref()), stream))
     });
     let (sent, mut stream) = match handed_over {
         Ok(handed_over) => handed_over,
@@ -103,41 +110,30 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     Ok(served)
 }
 
-/// Fails where the call is one for this very process: delegates look at this variable in their own environment.
-fn is_for_any() -> io::Result<()> {
-    match env::var_os("CNI_NETNS_OVERRIDE") {
-        Some(_) => {
-            Err(io::Error::other("CNI_NETNS_OVERRIDE is set, which counts for this process"))
-        }
-        None => Ok(()),
+/// What a request tells of a call, its variables and its configuration. It fails where the call is one for this very process.
+fn told(invocation: &Invocation) -> io::Result<(BTreeMap<String, String>, String)> {
+    // The delegates look at it in their own environment.
+    if env::var_os("CNI_NETNS_OVERRIDE").is_some() {
+        return Err(io::Error::other("CNI_NETNS_OVERRIDE is set, which counts for this process"));
     }
-}
-
-/// The request for a call, and the namespace's descriptor. It fails where the call cannot be told.
-fn request(invocation: &Invocation, dirs: &Dirs) -> io::Result<(Request, Option<File>)> {
     let stdin = String::from_utf8(invocation.stdin.clone()).map_err(io::Error::other)?;
     let variables = env::vars_os().filter_map(|(name, value)| {
         let name = name.into_string().ok().filter(|name| name.starts_with("CNI_"))?;
         Some((name, value))
     });
-    let env: BTreeMap<_, _> = variables
+    let env = variables
         .map(|(name, value)| match value.into_string() {
             Ok(value) => Ok((name, value)),
             Err(_) => Err(io::Error::other(format!("{name} is not UTF-8"))),
         })
         .collect::<io::Result<_>>()?;
-    let netns = invocation.environment.netns.as_deref().and_then(|path| {
-        File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).ok()
-    });
-    let request = Request {
-        protocol: PROTOCOL,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        kind: invocation.kind.to_owned(),
-        env,
-        stdin,
-        node: NodeId::own(dirs),
-    };
-    Ok((request, netns))
+    Ok((env, stdin))
+}
+
+/// The container's namespace, which goes with the request.
+fn netns(invocation: &Invocation) -> Option<File> {
+    let path = invocation.environment.netns.as_deref()?;
+    File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).ok()
 }
 
 /// Connects, with a limit for each step from here on: a daemon that hangs lets its backlog fill up.

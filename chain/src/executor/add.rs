@@ -121,8 +121,7 @@ impl<N: Node> Executor<'_, N> {
         let mut put_off = false;
         for (index, conf) in confs.iter().enumerate() {
             let delegate = Delegate::of(conf);
-            let foreign = self.runner.is_foreign(delegate);
-            if foreign && put_off {
+            if self.runner.is_on_its_own(delegate) && put_off {
                 self.flush(request.observer, Verb::Add, node).inspect_err(|_| {
                     // The record has this one begun already, but nothing of it has run.
                     journal.record.delegates[index].state = State::Planned;
@@ -138,7 +137,7 @@ impl<N: Node> Executor<'_, N> {
                 }
                 position(failure.error, index, confs.len())
             })?;
-            put_off |= !foreign;
+            put_off |= !self.runner.is_foreign(delegate);
             if index + 1 < confs.len() {
                 journal.proceed(index, &added)?;
             }

@@ -182,9 +182,9 @@ impl Links<'_> {
     /// Sets a device up that has no IPv6 address of its own, not even the one that the kernel makes for its link: a bridge's port, or what
     /// only queues. There is nothing to be changed where there is no IPv6.
     ///
-    /// Each that had one would have routes, too, and whenever any device comes up the kernel walks all of them: that would cost a
-    /// node with a thousand containers more than all else. (The sysctl `disable_ipv6` says the same, but who writes it while others
-    /// have the kernel's lock spins until they have not.)
+    /// Each that had one would have routes to it, too, and whenever any device comes up the kernel walks all routes: that would cost a
+    /// node with a thousand containers more than all else. (What is left is one for multicast. The sysctl `disable_ipv6` takes that
+    /// as well, but who writes it while others have the kernel's lock spins until they have not.)
     pub fn set_up_without_ipv6(&self, name: &str, change: &Change) -> Result<()> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.to_owned()));

@@ -22,6 +22,9 @@ use nix::{
 
 use super::{NetError, Result};
 
+/// The calling thread's namespace.
+const OWN: &str = "/proc/thread-self/ns/net";
+
 /// An open network namespace that is not the caller's own. Holding it keeps the namespace alive.
 pub struct Netns {
     path: PathBuf,
@@ -61,7 +64,7 @@ impl Netns {
         if file_system.filesystem_type() != NSFS_MAGIC {
             return Err(NetError::NotANetns { path: path.to_owned() });
         }
-        if !override_own() && netns.identity()? == identity(&own(path)?).map_err(failed)? {
+        if !override_own() && netns.identity()? == identity(&own()?).map_err(failed)? {
             return Err(NetError::OwnNetns { path: path.to_owned() });
         }
         Ok(netns)
@@ -83,7 +86,7 @@ impl Netns {
             setns(&self.file, CloneFlags::CLONE_NEWNET)?;
             Ok(work())
         };
-        let outcome = match WayBack::from(own(&self.path)?) {
+        let outcome = match WayBack::from(own()?) {
             Some(_way_back) => inside(),
             // A user namespace that has this network namespace, and not the one that it was made in: what goes there stays there.
             None => self.on_a_thread(inside)?,
@@ -139,10 +142,9 @@ fn identity(file: &File) -> io::Result<Identity> {
     Ok(Identity { dev: stat.st_dev, ino: stat.st_ino })
 }
 
-/// The calling thread's namespace; `path` is the one that it is to leave it for.
-fn own(path: &Path) -> Result<File> {
-    File::open("/proc/thread-self/ns/net")
-        .map_err(|error| NetError::Enter { path: path.to_owned(), error })
+/// The calling thread's namespace.
+fn own() -> Result<File> {
+    File::open(OWN).map_err(|error| NetError::Enter { path: OWN.into(), error })
 }
 
 fn override_own() -> bool {
