@@ -35,7 +35,8 @@ pub fn write(dir: &Path, report: &Report) -> Result<()> {
          Each cell has the median, the 99th percentile (the worst of fewer than 100) and the ratio of the medians to the first row's. \
          Where they come one at a time, another container is there already, as on a node in use; with up to a thousand present each peer \
          has the machine to itself, since some of what grows is one for all nodes on it, and so it has for traffic and rates. \
-         \"The kernel alone\" is a bare program that makes the same kernel objects in as few requests as there can be.\n\n\
+         \"The kernel alone\" is a bare program that makes the same kernel objects in as few requests as there can be; it \
+         starts as any program of Rust's standard library, 0.1 ms slower than Catena.\n\n\
          {}, {cores} × {processor}, {memory} GiB, Linux {kernel}, {system}; {plugins}. The numbers are [here]({JSON}), too.\n\n\
          {plots}\n{}",
         report.date,
