@@ -150,7 +150,7 @@ pub fn run(args: &Args) -> Result<()> {
         .max_blocking_threads(
             usize::from(args.at_once) + server::LONG_AT_ONCE + hotplug::THREADS + 4,
         )
-        .thread_keep_alive(Duration::from_secs(10))
+        .thread_keep_alive(memory::THREADS_WAIT)
         .build()
         .map_err(|error| Error::io(format!("the runtime: {error}")))?;
     let done = runtime.block_on(serve(args, &account, &place, conf, network, multus));
@@ -209,6 +209,7 @@ async fn serve(
     let cluster = cluster.map(|(_, cluster)| cluster);
     let server =
         Arc::new(Server::new(args, place.dirs().clone(), cluster, multus.clone(), metrics));
+    tokio::spawn(memory::give_back(server.taken()));
     let listener = place.listen(handover::SOCKET)?;
     let serving = tokio::spawn(server.clone().accept(listener));
     let shims = match multus {

@@ -90,6 +90,11 @@ impl Server {
         }
     }
 
+    /// How many calls are taken and not answered, whenever that changes.
+    pub fn taken(&self) -> watch::Receiver<usize> {
+        self.taken.subscribe()
+    }
+
     /// Accepts connections for ever.
     pub async fn accept(self: Arc<Self>, listener: UnixListener) {
         loop {

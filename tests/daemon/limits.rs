@@ -1,6 +1,6 @@
 //! What a daemon takes at once has a limit.
 
-use std::thread;
+use std::{fs, thread};
 
 use testnode::{Node, Scripts, assert_same, until};
 
@@ -53,4 +53,32 @@ fn a_call_that_takes_long_keeps_no_other_waiting() {
     gate.open();
     assert_eq!(first.wait(SOON), 0);
     assert_eq!(daemon.served("ADD", 0), 2);
+}
+
+#[test]
+fn what_many_calls_at_once_took_of_the_memory_is_given_back() {
+    let node = Node::new();
+    let containers: Vec<_> = (0..32).map(|n| node.container(&format!("c{n}"))).collect();
+    let scripts = Scripts::new(&node);
+    let open = node.fresh_path("open");
+    let wait = format!("while [ ! -e {} ]; do sleep 0.1; done", open.display());
+    scripts
+        .plugin("wait", &format!("[ $CNI_COMMAND != ADD ] || {{ {wait}; printf %s \"$prev\"; }}"));
+    let plugin = Plugin::new(&node, &scripts, &["wait"]);
+    let daemon = start(&node, &[]);
+    let kept = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.process.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap()
+    };
+    let most = thread::scope(|scope| {
+        for container in &containers {
+            scope.spawn(|| plugin.add(container));
+        }
+        until("all are at work", SOON, || (scripts.calls().len() == 32).then_some(()));
+        let most = kept();
+        fs::write(&open, "").unwrap();
+        most
+    });
+    until("half of it is given back", 2 * SOON, || (kept() < most / 2).then_some(()));
 }
