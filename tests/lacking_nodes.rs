@@ -167,6 +167,25 @@ fn on_a_kernel_without_ipv6_a_range_of_it_is_refused_and_ipv4_works() {
 }
 
 #[test]
+fn a_container_is_left_as_soon_as_the_kernel_has_memory_for_it_and_nothing_is_done_before() {
+    let node = Node::new();
+    let c1 = node.container("c1");
+    let (before, inside) = (node.snapshot(), Snapshot::of(&c1));
+    // After it was tried whether there is a way back, and the way there.
+    for (when, code) in [("3..5", 0), ("3+", 134)] {
+        let inject = format!("inject=setns:error=ENOMEM:when={when}");
+        let strace = ["strace", "-f", "-qq", "-o", "/run/strace.log", "-e", "trace=setns", "-e"];
+        let output = behind(&node, &[&strace[..], &[&inject]].concat(), "add", &c1, 8080);
+        assert_eq!(output.code(), code, "{output}");
+        let injected = node.run(["grep", "-c", "INJECTED", "/run/strace.log"]);
+        assert!(injected.trim().parse::<u32>().unwrap() >= 3, "{injected}");
+        catena(&node, 8080).del(&chain(&DUAL), &c1);
+        assert_same(&before, &node.snapshot(), &shared().file("/run/strace.log"));
+        assert_same(&inside, &Snapshot::of(&c1), &Shared::none());
+    }
+}
+
+#[test]
 fn whatever_the_kernel_refuses_add_fails_whole() {
     let node = Node::new();
     let c1 = node.container("c1");

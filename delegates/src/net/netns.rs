@@ -8,6 +8,8 @@ use std::{
         unix::fs::OpenOptionsExt,
     },
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use nix::{
@@ -24,6 +26,10 @@ use super::{NetError, Result};
 
 /// The calling thread's namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
+
+/// How often the way back is tried again while the kernel has no memory for it: for a second.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// An open network namespace that is not the caller's own. Holding it keeps the namespace alive.
 pub struct Netns {
@@ -100,8 +106,8 @@ impl Netns {
 
     /// A thread takes a fifth of a millisecond, more than all that is done inside.
     fn on_a_thread<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("netns".to_owned());
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("netns".to_owned());
             let spawned = thread.spawn_scoped(scope, work);
             let thread =
                 spawned.map_err(|error| NetError::Enter { path: self.path.clone(), error })?;
@@ -122,7 +128,16 @@ impl WayBack {
 
 impl Drop for WayBack {
     fn drop(&mut self) {
-        if let Err(errno) = setns(&self.0, CloneFlags::CLONE_NEWNET) {
+        let back = || setns(&self.0, CloneFlags::CLONE_NEWNET);
+        let mut went = back();
+        for _ in 0..TRIES {
+            if went != Err(Errno::ENOMEM) {
+                break;
+            }
+            thread::sleep(PAUSE);
+            went = back();
+        }
+        if let Err(errno) = went {
             // What is meant for the host must not be done to the container.
             tracing::error!(%errno, "there is no way back from a network namespace: the process ends");
             std::process::abort();
