@@ -67,10 +67,10 @@ fn table(case: &str, title: impl Into<String>, unit: &str, columns: &[&str]) -> 
     }
 }
 
-/// What a process has in memory, in MB (`VmRSS` of proc(5)).
-fn resident(process: &Background) -> Option<Cell> {
+/// What a process has in memory now (`VmRSS` of proc(5)) or has had at most (`VmHWM`), in MB.
+fn memory(process: &Background, what: &str) -> Option<Cell> {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'))?;
     let kb = line.trim().trim_end_matches(" kB").parse::<f64>().ok()?;
     Some(Cell::single(kb / 1e3))
 }

@@ -23,6 +23,8 @@ pub struct Binaries {
     pub catena: PathBuf,
     /// The bare program, which was built beside this one.
     pub floor: PathBuf,
+    /// What tells how much memory a plugin takes; likewise.
+    pub weighed: PathBuf,
 }
 
 impl Binaries {
@@ -30,9 +32,12 @@ impl Binaries {
     pub fn find(catena: &Path) -> Result<Self> {
         let catena = catena.canonicalize();
         let catena = catena.context("--catena: the binary; `make build` makes it")?;
-        let floor = env::current_exe()?.with_file_name("floor");
-        let floor = floor.canonicalize().context("the program floor; `make bench` builds it")?;
-        Ok(Self { catena, floor })
+        let beside = |name: &str| {
+            let program = env::current_exe()?.with_file_name(name);
+            let found = program.canonicalize();
+            found.with_context(|| format!("the program {name}; `make bench` builds it"))
+        };
+        Ok(Self { catena, floor: beside("floor")?, weighed: beside("weighed")? })
     }
 }
 
@@ -67,6 +72,8 @@ pub struct Stand<'n> {
     pub node: &'n Node,
     pub way: Way,
     pub binaries: Binaries,
+    /// Where its plugins are.
+    pub dir: PathBuf,
     pub plugins: Plugins<'n>,
     pub daemon: Option<NodeDaemon<'n>>,
 }
@@ -102,13 +109,14 @@ impl Peer {
         let binaries = binaries.clone();
         let thread = thread::spawn(move || {
             let node = Node::new();
-            let plugins = match way {
-                Way::Go => Plugins::new(&node, [GO]),
-                _ => Plugins::new(&node, [links(&node, &binaries.catena, &PLUGINS)]),
+            let dir = match way {
+                Way::Go => GO.into(),
+                _ => links(&node, &binaries.catena, &PLUGINS),
             };
+            let plugins = Plugins::new(&node, [&dir]);
             let daemon =
                 (way == Way::Daemon).then(|| NodeDaemon::start(&node, &binaries.catena, &[]));
-            let stand = Stand { node: &node, way, binaries, plugins, daemon };
+            let stand = Stand { node: &node, way, binaries, dir, plugins, daemon };
             for job in queue {
                 job(&stand);
             }
@@ -150,11 +158,15 @@ impl Drop for Peer {
 impl<'n> Stand<'n> {
     /// A runtime with a network.
     pub fn runtime(&self, kind: Kind) -> Runtime<'n> {
-        let conflist = match self.way {
+        self.runtime_of(self.conflist(kind))
+    }
+
+    /// A network's conflist, as this one serves it.
+    pub fn conflist(&self, kind: Kind) -> Value {
+        match self.way {
             Way::OneProcess | Way::Daemon => kind.in_one(),
             _ => kind.conflist(),
-        };
-        self.runtime_of(conflist)
+        }
     }
 
     /// A runtime with this conflist.

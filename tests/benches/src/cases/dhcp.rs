@@ -10,7 +10,7 @@ use testnode::{
     until,
 };
 
-use super::{at_once::spread, resident, table};
+use super::{at_once::spread, memory, table};
 use crate::{
     peers::{GO, Peer, Peers, Stand, Way, timed},
     summary::{Cell, Row, Table},
@@ -77,12 +77,12 @@ fn take_turn(stand: &Stand<'_>, turn: usize) -> [Vec<Duration>; 2] {
 fn keep_many(stand: &Stand<'_>) -> [Option<Cell>; 2] {
     let _server = DhcpServer::start(stand.node, Program::Dnsmasq, pool());
     let daemon = daemon(stand);
-    let first = resident(&daemon);
+    let first = memory(&daemon, "VmRSS");
     let runtime = stand.runtime_of(conflist());
     let containers = (0..LEASES).map(|n| stand.node.container(&format!("kept-{n}")));
     let attachments: Vec<_> = containers.map(|container| Attachment::new(&container)).collect();
     spread(&attachments, AT_ONCE, |one| runtime.add(one).map(drop));
-    [first, resident(&daemon)]
+    [first, memory(&daemon, "VmRSS")]
 }
 
 fn pool() -> Pool {
