@@ -18,8 +18,10 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/$(HOST)/release/catena
 # Static, and at a fixed address as Go's plugins are, so that no page is relocated at the start of each process. Functions of the
-# same code are kept once. Neither the processor is asked what it has for SHA-256, nor the kernel twice for random numbers.
-RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C link-arg=-Wl,--icf=all \
+# same code are kept once, and those that a call runs lie side by side (deploy/link). Neither the processor is asked what it has for
+# SHA-256, nor the kernel twice for random numbers.
+RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C symbol-mangling-version=v0 \
+	-C linker=deploy/link/cc -C link-arg=-Wl,--icf=all \
 	--cfg sha2_backend="soft" --cfg getrandom_backend="linux_getrandom"
 # What cargo-fuzz gives the compiler, but for the sanitizers: they are nightly's, and find nothing in safe code that a panic does not
 # say.
@@ -38,7 +40,7 @@ export CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUNNER := $(SUDO)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kubernetes fuzz fuzz-keep kills bench bench-check bench-nodes bench-pods bench-tools lint build image install uninstall packages kubernetes emulated nextest size clean
+.PHONY: help demo test test-kubernetes fuzz fuzz-keep kills bench bench-check bench-nodes bench-pods bench-tools order lint build image install uninstall packages kubernetes emulated nextest size clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -85,6 +87,13 @@ bench-check: packages bench-tools ## See that no ratio is worse than the recorde
 
 bench-tools: build
 	RUSTFLAGS='$(RELEASE_FLAGS)' $(CARGO) build --locked --release --package benches --target $(HOST)
+
+order: packages ## Look which functions a call runs, and have them lie side by side in the binary: writes deploy/link/order (needs root)
+	tests/install-packages.sh valgrind
+	CARGO_PROFILE_RELEASE_STRIP=none $(MAKE) bench-tools
+	$(SUDO) '$(dir $(BINARY))order' '$(BINARY)' > '$(TARGET_DIR)/order'
+	mv '$(TARGET_DIR)/order' deploy/link/order
+	touch src/main.rs tests/benches/src/bin/*.rs # cargo does not know that they are to be linked anew
 
 bench-pods: packages kubernetes ## Time Kubernetes pods with three networks, alone and with the daemon (needs root)
 	RUSTFLAGS='$(RELEASE_FLAGS)' $(CARGO) bench --locked --target $(HOST) --bench pods
