@@ -1,7 +1,13 @@
 //! The kernel alone: makes what the full chain makes, and takes it away, with as few requests as there can be and nothing of CNI
 //! around it. It is what an ADD and a DEL could cost at least, with the start of one process.
 
-#![allow(missing_docs, reason = "a program")]
+#![allow(missing_docs, clippy::print_stderr, reason = "a program")]
+#![cfg_attr(all(not(test), target_env = "gnu"), no_main)]
+
+// What it takes to start a process is the same.
+#[cfg(all(not(test), target_env = "gnu"))]
+#[path = "../../../../src/start.rs"]
+mod start;
 
 use std::{
     env,
@@ -9,6 +15,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr},
     os::fd::AsRawFd as _,
+    process::ExitCode,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -57,7 +64,22 @@ const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 /// Subsystem number of nf_tables in a batch's header (linux/netfilter/nfnetlink.h).
 const NF_TABLES: u16 = 10;
 
-fn main() -> Result<()> {
+#[cfg(any(test, not(target_env = "gnu")))]
+fn main() -> ExitCode {
+    run()
+}
+
+fn run() -> ExitCode {
+    match command() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("floor: {error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn command() -> Result<()> {
     let args: Vec<_> = env::args().skip(1).collect();
     let args: Vec<_> = args.iter().map(String::as_str).collect();
     match args.as_slice() {
