@@ -87,7 +87,12 @@ impl PluginConf {
 
     /// The configuration as the plugin itself types it. Unknown fields are passed over, as everywhere in CNI.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        decode(&self.raw, &format!("configuration of {}", self.kind))
+        self.decode_other(&self.raw)
+    }
+
+    /// The same of an object that stands for the configuration's own.
+    pub fn decode_other<T: DeserializeOwned>(&self, raw: &Map<String, Value>) -> Result<T> {
+        decode(raw, &format!("configuration of {}", self.kind))
     }
 }
 

@@ -9,6 +9,7 @@ mod shape;
 use chain::{
     Attachment, Call, CniResult, Error, History, Plugin, Result, Version, result::Interface,
 };
+use data_encoding::HEXLOWER;
 use nix::errno::Errno;
 use sha2::{Digest, Sha512};
 
@@ -385,6 +386,5 @@ fn repair_ifb(
 /// The name of the reference plugin's ifb.
 fn reference_ifb(attachment: &Attachment) -> String {
     let digest = Sha512::digest(format!("{}{}", attachment.network, attachment.container_id));
-    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("bwp{hex}")
+    format!("bwp{}", HEXLOWER.encode(&digest[..6]))
 }

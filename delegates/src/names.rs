@@ -2,6 +2,7 @@
 //! created, so the name itself says whose it is, and DEL finds the device without a record.
 
 use chain::Attachment;
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// The host end of the attachment's veth: `veth` and 11 hex digits, as many as
@@ -18,8 +19,7 @@ pub fn ifb(attachment: &Attachment) -> String {
 /// The first hex digits of SHA-256 of `network/containerid/ifname`; '/' is in none of the three.
 fn digest(attachment: &Attachment, digits: usize) -> String {
     let owner = format!("{}/{}/{}", attachment.network, attachment.container_id, attachment.ifname);
-    let mut hex: String =
-        Sha256::digest(owner.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut hex = HEXLOWER.encode(&Sha256::digest(owner.as_bytes()));
     hex.truncate(digits);
     hex
 }

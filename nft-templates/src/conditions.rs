@@ -2,10 +2,11 @@
 
 use std::{fmt, fmt::Write as _};
 
+use data_encoding::HEXLOWER;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use crate::{element::IpFamily, owner::hex};
+use crate::element::IpFamily;
 
 /// The template of a chain of conditions; see the file for what its placeholders stand for.
 pub(crate) const TEMPLATE: &str = include_str!("../ports.nft");
@@ -72,7 +73,7 @@ impl fmt::Display for Condition {
 /// where the port is looked up.
 pub(crate) fn chain(conditions: &[Condition], family: IpFamily, map: &str) -> (String, String) {
     let text = rendered(conditions, family, map, CHAIN_PREFIX);
-    let name = format!("{CHAIN_PREFIX}{}", &hex(&Sha256::digest(text))[..16]);
+    let name = format!("{CHAIN_PREFIX}{}", &HEXLOWER.encode(&Sha256::digest(text))[..16]);
     let text = rendered(conditions, family, map, &name);
     (name, text)
 }

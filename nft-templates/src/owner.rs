@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 /// Longest comment that nft and the kernel carry on an element, its terminating NUL included.
@@ -37,7 +38,7 @@ impl Owner {
             .filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c))
             .take(15)
             .collect();
-        Self(format!("sha256:{}/{ifname}", hex(&hash.finalize())))
+        Self(format!("sha256:{}/{ifname}", HEXLOWER.encode(&hash.finalize())))
     }
 
     /// The owner that shared elements (a bridge) carry: they belong to no single
@@ -62,11 +63,6 @@ impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "(an element without a comment)" } else { &self.0 })
     }
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -2,10 +2,11 @@
 
 use std::{fmt::Write as _, net::IpAddr};
 
+use data_encoding::HEXLOWER;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha256};
 
-use crate::{element::IpFamily, owner::hex};
+use crate::element::IpFamily;
 
 /// The template of a policy chain; see the file for what its placeholders stand for.
 pub(crate) const TEMPLATE: &str = include_str!("../policy.nft");
@@ -40,10 +41,7 @@ pub enum Action {
 impl Policy {
     /// The name of the policy's chain for one family.
     pub fn chain(&self, family: IpFamily) -> String {
-        format!(
-            "{CHAIN_PREFIX}{}",
-            &hex(&Sha256::digest(self.rendered(family, CHAIN_PREFIX)))[..16]
-        )
+        name_of(&self.nameless(family))
     }
 
     /// The policy's chain for one family as nft text, as `nft -f` takes it: a table with this one chain.
@@ -53,12 +51,14 @@ impl Policy {
 
     /// Both.
     pub(crate) fn named(&self, family: IpFamily) -> (String, String) {
-        let name = self.chain(family);
-        let text = self.rendered(family, &name);
+        let nameless = self.nameless(family);
+        let name = name_of(&nameless);
+        let text = nameless.replacen(CHAIN_PREFIX, &name, 1);
         (name, text)
     }
 
-    fn rendered(&self, family: IpFamily, name: &str) -> String {
+    /// The text of the policy's chain, which has nothing but the prefix as its name.
+    fn nameless(&self, family: IpFamily) -> String {
         let (ip, number, multicast) = match family {
             IpFamily::V4 => ("ip", "4", "224.0.0.0/4"),
             IpFamily::V6 => ("ip6", "6", "ff00::/8"),
@@ -68,9 +68,11 @@ impl Policy {
             Action::Snat(to) => format!("snat {ip} to {to} fully-random"),
         };
         let mut text = String::new();
-        for line in TEMPLATE.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let said =
+            |line: &&str| !line.starts_with('#') && (self.cluster || !line.contains("$CLUSTER"));
+        for line in TEMPLATE.lines().filter(said) {
             let line = line
-                .replace("$NAME", name)
+                .replace("$NAME", CHAIN_PREFIX)
                 .replace("$MULTICAST", multicast)
                 .replace("$ACTION", &action)
                 .replace("$IP", ip);
@@ -78,12 +80,8 @@ impl Policy {
                 for net in self.excluded_of(family) {
                     let _ = writeln!(text, "{}", line.replace("$EXCLUDED", &net));
                 }
-            } else if line.contains("$CLUSTER") {
-                if self.cluster {
-                    let _ = writeln!(text, "{}", line.replace("$CLUSTER", number));
-                }
             } else {
-                let _ = writeln!(text, "{line}");
+                let _ = writeln!(text, "{}", line.replace("$CLUSTER", number));
             }
         }
         text
@@ -104,6 +102,11 @@ impl Policy {
             IpFamily::V6 => Ipv6Net::aggregate(&v6).iter().map(Ipv6Net::to_string).collect(),
         }
     }
+}
+
+/// The name of the chain that has this text but for its name.
+fn name_of(nameless: &str) -> String {
+    format!("{CHAIN_PREFIX}{}", &HEXLOWER.encode(&Sha256::digest(nameless))[..16])
 }
 
 #[cfg(test)]

@@ -163,13 +163,11 @@ pub(crate) fn version_check(family: Family) -> Request {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::HEXLOWER;
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::{
-        language::{Statement, Verdict},
-        owner::hex,
-    };
+    use crate::language::{Statement, Verdict};
 
     #[test]
     fn each_template_says_its_own_version() {
@@ -178,7 +176,7 @@ mod tests {
             let said = format!("{:08x}", version(family));
             let without = text.replace(&format!("{VERSION}{said}"), VERSION);
             let words = language::normalized(file, &without).unwrap();
-            let is = &hex(&Sha256::digest(words))[..8];
+            let is = &HEXLOWER.encode(&Sha256::digest(words))[..8];
             assert_eq!(said, is, "{file} was changed: its version must be 0x{is}");
         }
     }

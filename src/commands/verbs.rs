@@ -6,6 +6,7 @@ use chain::{
     Attachment, CniArgs, Code, ConfList, Error, Records, Request, Result, ValidAttachment, Version,
     check_container_id, check_ifname, check_network_name,
 };
+use data_encoding::HEXLOWER;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha512};
 
@@ -166,8 +167,7 @@ fn netns_path(netns: &str) -> PathBuf {
 /// The container id that cnitool gives to a namespace, so that either undoes what the other did.
 fn cnitool_id(netns: &Path) -> String {
     let digest = Sha512::digest(netns.as_os_str().as_encoded_bytes());
-    let hex: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
-    format!("cnitool-{hex}")
+    format!("cnitool-{}", HEXLOWER.encode(&digest[..10]))
 }
 
 /// `CONTAINERID/IFNAME`.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use chain::CniResult;
+use data_encoding::HEXLOWER;
 use delegates::dhcp::{self, Family, v6};
 
 /// A lease.
@@ -40,7 +41,7 @@ impl Lease {
     pub fn server(&self) -> String {
         match self {
             Self::V4(lease) => lease.server.to_string(),
-            Self::V6(lease) => lease.server.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Self::V6(lease) => HEXLOWER.encode(&lease.server),
         }
     }
 

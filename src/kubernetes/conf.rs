@@ -129,8 +129,7 @@ impl Conf {
     ///
     /// Errors (6): a key has the wrong type.
     pub fn of(kind: &str, conf: &PluginConf) -> Result<Self> {
-        let mut written = PluginConf { raw: known_keys(&conf.raw), ..conf.clone() };
-        let raw = &mut written.raw;
+        let mut raw = known_keys(&conf.raw);
         if kind == CATENA {
             let dir = raw.entry("confDir").or_insert_with(|| NET_DIR.into()).clone();
             raw.entry("multusAutoconfigDir").or_insert(dir);
@@ -139,13 +138,13 @@ impl Conf {
             raw.entry("multusAutoconfigDir").or_insert_with(|| NET_DIR.into());
             raw.entry("binDir").or_insert_with(|| "/opt/cni/bin".into());
         }
-        let mut list_keys = conf.raw.clone();
-        list_keys.retain(|key, _| LIST_KEYS.contains(&key.as_str()));
-        let mut own: Self = written.decode()?;
+        let said = LIST_KEYS.iter().filter_map(|key| conf.raw.get_key_value(*key));
+        let list_keys = said.map(|(key, value)| (key.clone(), value.clone())).collect();
+        let mut own: Self = conf.decode_other(&raw)?;
         if own.system_namespaces.is_empty() {
             own.system_namespaces.push(kube_system());
         }
-        let log = logging::Settings::of(&written.raw);
+        let log = logging::Settings::of(&raw);
         Ok(Self { log, cni_version: conf.cni_version, list_keys, ..own })
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::{Key, Record, journal};
@@ -181,7 +182,7 @@ fn stem(container_id: &str, ifname: &str) -> String {
 }
 
 pub(crate) fn hex(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(text.as_bytes()))
 }
 
 /// The name of the record that a draft of this name is for, if it is a draft's.

@@ -1,6 +1,7 @@
 //! Names that the reference plugins derive from an attachment (their `pkg/utils/utils.go`).
 
 use chain::Attachment;
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha512};
 
 /// Length of a chain's name.
@@ -35,9 +36,9 @@ pub(super) fn container_in<'c>(comment: &'c str, prefix: &str, network: &str) ->
 }
 
 fn digest(of: &str, length: usize) -> String {
-    let digest = Sha512::digest(of);
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    hex[..length].to_owned()
+    let mut hex = HEXLOWER.encode(&Sha512::digest(of));
+    hex.truncate(length);
+    hex
 }
 
 #[cfg(test)]

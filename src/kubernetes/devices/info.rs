@@ -16,6 +16,7 @@ use chain::{
     Error, Result,
     files::{self, Found},
 };
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -173,7 +174,7 @@ impl Devices {
     fn attachment_file(&self, network: &str, container_id: &str, ifname: &str) -> PathBuf {
         let mut name = format!("{}-{}_{}", word(network), word(container_id), word(ifname));
         if name.len() > 255 {
-            name = Sha256::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
+            name = HEXLOWER.encode(&Sha256::digest(&name));
         }
         self.devinfo.join("cni").join(name)
     }
