@@ -3,35 +3,28 @@
 mod file;
 mod settings;
 pub mod steps;
+mod subscriber;
 
 use std::{
-    io::{self, IsTerminal, Stderr, Write},
+    io::{self, Stderr, Write},
     str::FromStr,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use tracing::{Metadata, Subscriber, subscriber::Interest};
-use tracing_subscriber::{
-    Registry,
-    filter::{LevelFilter, Targets},
-    fmt,
-    layer::{Context, Layer, SubscriberExt},
-    reload,
-    util::SubscriberInitExt,
-};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 pub use self::settings::{Rotation, Settings};
-use self::{file::LogFile, steps::Steps};
+use self::{
+    file::LogFile,
+    subscriber::{Filter, change},
+};
 
 /// The variable that sets what is logged: a level, or `target=level` pairs with commas between (default: the configuration's
 /// `logLevel`, else `warn`; of the daemon `info`; with `--verbose` `debug`).
 pub const VARIABLE: &str = "CATENA_LOG";
-
-/// What is let through, to be changed once the configuration or the command line is read.
-static FILTER: OnceLock<reload::Handle<Filter, Registry>> = OnceLock::new();
 
 /// Whether the variable says what is logged, so that the configuration does not.
 static IS_ASKED: AtomicBool = AtomicBool::new(false);
@@ -52,17 +45,7 @@ pub fn init(default: &str) {
     let unusable = asked.is_some() && filter.is_none();
     IS_ASKED.store(filter.is_some(), Ordering::Relaxed);
     let log = filter.unwrap_or_else(|| Targets::from_str(default).expect("a level is a filter"));
-    let (filter, handle) = reload::Layer::new(Filter { log, all_steps: false });
-    let stderr = fmt::layer()
-        .with_writer(|| Console(io::stderr()))
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
-    let file = fmt::layer().with_writer(|| File).with_ansi(false).with_target(false);
-    // A second start is no error: the first one's settings stay.
-    let subscriber = tracing_subscriber::registry().with(filter).with(stderr).with(file);
-    if subscriber.with(Steps).try_init().is_ok() {
-        let _ = FILTER.set(handle);
-    }
+    subscriber::start(Filter { log, all_steps: false });
     if unusable {
         tracing::warn!("{VARIABLE} is no log filter; write a level (debug) or target=level pairs");
     }
@@ -112,44 +95,6 @@ pub fn apply(settings: &Settings) {
 /// Measures all steps from here on, for [`steps::watch`], also where they are not logged.
 pub fn measure_steps() {
     change(|filter| filter.all_steps = true);
-}
-
-fn change(change: impl FnOnce(&mut Filter)) {
-    if let Some(handle) = FILTER.get() {
-        // It fails only where the subscriber is gone.
-        let _ = handle.modify(change);
-    }
-}
-
-/// What is let through to the log and to those who watch steps.
-struct Filter {
-    log: Targets,
-    /// Whether steps are measured whose lines are not logged.
-    all_steps: bool,
-}
-
-impl Filter {
-    fn measures(&self, metadata: &Metadata<'_>) -> bool {
-        self.all_steps && steps::is_step(metadata)
-    }
-}
-
-impl<S: Subscriber> Layer<S> for Filter {
-    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        match self.measures(metadata) {
-            true => Interest::always(),
-            false => Layer::<S>::register_callsite(&self.log, metadata),
-        }
-    }
-
-    fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
-        self.measures(metadata) || Layer::enabled(&self.log, metadata, context)
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        let hint = Layer::<S>::max_level_hint(&self.log)?;
-        Some(if self.all_steps { hint.max(LevelFilter::DEBUG) } else { hint })
-    }
 }
 
 /// Multus's levels, of which `panic` has only what cannot go on, and those that are usual elsewhere.
