@@ -36,10 +36,8 @@ pub fn write(dir: &Path, report: &Report) -> Result<()> {
          Where they come one at a time, another container is there already, as on a node in use; with up to a thousand present each peer \
          has the machine to itself, since some of what grows is one for all nodes on it, and so it has for traffic and rates. \
          \"The kernel alone\" is a bare program that makes the same kernel objects in as few requests as there can be; it \
-         starts as Catena does. Memory is what a process has of it (RSS), with the pages of its executable, which are there once \
-         for all processes.
-
-\
+         starts as Catena does. With \"a bare veth\" it makes and deletes that alone. Memory is what a process has of it (RSS), \
+         with the pages of its executable, which are there once for all processes.\n\n\
          {}, {cores} × {processor}, {memory} GiB, Linux {kernel}, {system}; {plugins}. The numbers are [here]({JSON}), too.\n\n\
          {plots}\n{}",
         report.date,

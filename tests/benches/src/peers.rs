@@ -54,6 +54,8 @@ pub enum Way {
     Daemon,
     /// The bare program, which is no plugin.
     Floor,
+    /// The same with a veth alone.
+    Veth,
 }
 
 /// One on its node, which a thread has of its own.
@@ -80,6 +82,9 @@ pub struct Stand<'n> {
 
 /// What the bare program is called.
 pub const FLOOR: &str = "the kernel alone";
+
+/// What it is called with a veth alone.
+pub const VETH: &str = "the kernel alone, a bare veth";
 
 /// All of them; the first is what the others are compared with.
 #[derive(Debug)]
@@ -127,6 +132,11 @@ impl Peer {
     /// The bare program, with a new node.
     pub fn floor(binaries: &Binaries) -> Self {
         Self::start(FLOOR, Way::Floor, binaries)
+    }
+
+    /// The bare program with a veth alone, with a new node.
+    pub fn veth(binaries: &Binaries) -> Self {
+        Self::start(VETH, Way::Veth, binaries)
     }
 
     /// Has it do something on its node, and waits.

@@ -86,7 +86,11 @@ fn command() -> Result<()> {
         ["nothing"] => Ok(()),
         ["add", netns, number] => add(netns, number.parse()?),
         ["del", number] => del(number.parse()?),
-        _ => bail!("usage: floor nothing | add NETNS NUMBER | del NUMBER"),
+        ["add-veth", netns, number] => add_veth(netns, number.parse()?),
+        ["del-veth", number] => del_devices(&Numbers::of(number.parse()?)),
+        _ => bail!(
+            "usage: floor nothing | add NETNS NUMBER | del NUMBER | add-veth NETNS NUMBER | del-veth NUMBER"
+        ),
     }
 }
 
@@ -147,6 +151,21 @@ fn del(number: u16) -> Result<()> {
     let own = Numbers::of(number);
     // Closing it waits until what was deleted is freed: together with the devices.
     let _open = rules(&own, |elements| (NfTablesMessage::DeleteSetElement(elements), 0))?;
+    del_devices(&own)
+}
+
+/// A container's veth, and nothing else.
+fn add_veth(netns: &str, number: u16) -> Result<()> {
+    let own = Numbers::of(number);
+    let netns = File::open(netns).with_context(|| format!("open {netns}"))?;
+    let bridge = nix::net::if_::if_nametoindex(BRIDGE).context("the bridge")?;
+    let mut links = Batch::default();
+    links.push(new_link(veth(&own, &netns, bridge)), NEW);
+    links.send(NETLINK_ROUTE).context("the veth")?;
+    Ok(())
+}
+
+fn del_devices(own: &Numbers) -> Result<()> {
     let mut links = Batch::default();
     let mut group = LinkMessage::default();
     group.attributes.push(LinkAttribute::Group(own.group));

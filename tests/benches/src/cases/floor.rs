@@ -4,7 +4,7 @@ use std::{convert::Infallible, time::Duration};
 
 use testnode::Container;
 
-use crate::peers::{Stand, timed};
+use crate::peers::{Stand, Way, timed};
 
 /// What it finds there, as a first container of Catena's would have made it.
 pub fn prepare(stand: &Stand<'_>) {
@@ -28,9 +28,14 @@ pub fn add(stand: &Stand<'_>, container: &Container, number: u16) {
     run(stand, &["add", &path, &number.to_string()]);
 }
 
-/// How long that takes for a new container, and to take it away. There is no CHECK.
+/// How long that takes for a new container, and to take it away; with [`Way::Veth`] for a veth alone. There is no CHECK.
 pub fn times(stand: &Stand<'_>, number: u16) -> [Option<Duration>; 3] {
     let container = stand.node.container("alone");
+    let (add, del) = match stand.way {
+        Way::Veth => ("add-veth", "del-veth"),
+        _ => ("add", "del"),
+    };
+    let path = container.path().display().to_string();
     let timed = |work: &dyn Fn()| {
         Some(timed(|| {
             work();
@@ -39,9 +44,9 @@ pub fn times(stand: &Stand<'_>, number: u16) -> [Option<Duration>; 3] {
     };
     let number_text = number.to_string();
     let times = [
-        timed(&|| add(stand, &container, number)),
+        timed(&|| run(stand, &[add, &path, &number_text])),
         None,
-        timed(&|| run(stand, &["del", &number_text])),
+        timed(&|| run(stand, &[del, &number_text])),
     ];
     container.delete();
     times

@@ -20,14 +20,14 @@ const KINDS: [(Kind, &str); 4] = [
 ];
 
 pub fn run(peers: &Peers, rounds: usize) -> Result<Vec<Table>> {
-    let floor = Peer::floor(&peers.binaries);
-    floor.run(floor::prepare)?;
-    KINDS.map(|(kind, title)| one(peers, &floor, rounds, kind, title)).into_iter().collect()
+    let alone = [Peer::floor(&peers.binaries), Peer::veth(&peers.binaries)];
+    alone.iter().try_for_each(|peer| peer.run(floor::prepare))?;
+    KINDS.map(|(kind, title)| one(peers, &alone, rounds, kind, title)).into_iter().collect()
 }
 
-fn one(peers: &Peers, floor: &Peer, rounds: usize, kind: Kind, title: &str) -> Result<Table> {
-    let measured = peers.all.iter().chain((kind == Kind::Full).then_some(floor));
-    let measured: Vec<_> = measured.collect();
+fn one(peers: &Peers, alone: &[Peer], rounds: usize, kind: Kind, title: &str) -> Result<Table> {
+    let alone = if kind == Kind::Full { alone } else { &[] };
+    let measured: Vec<_> = peers.all.iter().chain(alone).collect();
     let mut times = vec![[const { Vec::<Duration>::new() }; 3]; measured.len()];
     for peer in &measured {
         peer.run(move |stand| first(stand, kind))?;
@@ -36,7 +36,7 @@ fn one(peers: &Peers, floor: &Peer, rounds: usize, kind: Kind, title: &str) -> R
         for (peer, times) in measured.iter().zip(&mut times) {
             let name = format!("one-{}-{round}", kind.name());
             let taken = match peer.way {
-                Way::Floor => peer.run(|stand| floor::times(stand, 1))?,
+                Way::Floor | Way::Veth => peer.run(|stand| floor::times(stand, 1))?,
                 _ => peer.run(move |stand| stand.times(kind, &name, 1))?.map(Some),
             };
             for (times, taken) in times.iter_mut().zip(taken).filter(|_| round > 0) {
@@ -56,7 +56,7 @@ fn one(peers: &Peers, floor: &Peer, rounds: usize, kind: Kind, title: &str) -> R
 /// One that stays: a node in use has its bridge, its ruleset, and a bridge's first port.
 fn first(stand: &Stand<'_>, kind: Kind) {
     let container = stand.node.container(&format!("first-{}", kind.name()));
-    if stand.way == Way::Floor {
+    if matches!(stand.way, Way::Floor | Way::Veth) {
         floor::add(stand, &container, 2);
         return;
     }
