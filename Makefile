@@ -21,8 +21,7 @@ BINARY := $(TARGET_DIR)/$(HOST)/release/catena
 # same code are kept once, and those that a call runs lie side by side (deploy/link). Neither the processor is asked what it has for
 # SHA-256, nor the kernel twice for random numbers.
 RELEASE_FLAGS := -C target-feature=+crt-static -C relocation-model=static -C symbol-mangling-version=v0 \
-	-C linker=deploy/link/cc -C link-arg=-Wl,--icf=all \
-	--cfg sha2_backend="soft" --cfg getrandom_backend="linux_getrandom"
+	-C linker=deploy/link/cc --cfg sha2_backend="soft" --cfg getrandom_backend="linux_getrandom"
 # What cargo-fuzz gives the compiler, but for the sanitizers: they are nightly's, and find nothing in safe code that a panic does not
 # say.
 FUZZ_FLAGS := --cfg fuzzing -C debug-assertions -C overflow-checks -C passes=sancov-module \
@@ -93,7 +92,6 @@ order: packages ## Look which functions a call runs, and have them lie side by s
 	CARGO_PROFILE_RELEASE_STRIP=none $(MAKE) bench-tools
 	$(SUDO) '$(dir $(BINARY))order' '$(BINARY)' > '$(TARGET_DIR)/order'
 	mv '$(TARGET_DIR)/order' deploy/link/order
-	touch src/main.rs tests/benches/src/bin/*.rs # cargo does not know that they are to be linked anew
 
 bench-pods: packages kubernetes ## Time Kubernetes pods with three networks, alone and with the daemon (needs root)
 	RUSTFLAGS='$(RELEASE_FLAGS)' $(CARGO) bench --locked --target $(HOST) --bench pods

@@ -43,12 +43,13 @@ pub const ALL: &[Case] = &[
 ];
 
 /// Plugins that both have.
-const PLUGINS: [&str; 9] = [
+const PLUGINS: [&str; 10] = [
     "bridge",
     "ptp",
     "loopback",
     "host-local",
     "static",
+    "dhcp",
     "portmap",
     "bandwidth",
     "firewall",

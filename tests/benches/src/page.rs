@@ -32,7 +32,8 @@ pub fn write(dir: &Path, report: &Report) -> Result<()> {
         "# How fast\n\n\
          Catena beside the Go reference plugins, by `make bench`, which repeats it on your machine and writes this page. Every peer has a \
          node of its own; all are driven by the same runtime code, each plugin executed as libcni does it, in one run, taking turns. \
-         Each cell has the median, the 99th percentile (the worst of fewer than 100) and the ratio of the medians to the first row's. \
+         Each cell has the median, the 99th percentile (the worst of fewer than 100) and in brackets what the median is of the first row's; \
+         after a semicolon, what it is of the kernel's alone. \
          Where they come one at a time, another container is there already, as on a node in use; with up to a thousand present each peer \
          has the machine to itself, since some of what grows is one for all nodes on it, and so it has for traffic and rates. \
          \"The kernel alone\" is a bare program that makes the same kernel objects in as few requests as there can be; it \
@@ -69,7 +70,7 @@ fn grid(table: &Table) -> Grid {
     grid.set_header([""].into_iter().chain(table.columns.iter().map(String::as_str)));
     for (row, one) in table.rows.iter().enumerate() {
         let cells = one.cells.iter().enumerate().map(|(column, cell)| match cell {
-            Some(cell) => show(*cell, table.baseline(row, column)),
+            Some(cell) => show(*cell, [table.baseline(row, column), table.floor(row, column)]),
             None => String::new(),
         });
         grid.add_row([one.name.clone()].into_iter().chain(cells));
@@ -80,14 +81,17 @@ fn grid(table: &Table) -> Grid {
     grid
 }
 
-fn show(cell: Cell, baseline: Option<f64>) -> String {
+/// The median, the 99th percentile, and the median as a multiple of others'.
+fn show(cell: Cell, others: [Option<f64>; 2]) -> String {
     let Cell { median, p99, samples } = cell;
     let mut text = number(median);
     if samples > 1 {
         let _ = write!(text, " / {}", number(p99));
     }
-    if let Some(baseline) = baseline {
-        let _ = write!(text, " ({:.2})", median / baseline);
+    let ratios: Vec<_> =
+        others.into_iter().flatten().map(|other| format!("{:.2}", median / other)).collect();
+    if !ratios.is_empty() {
+        let _ = write!(text, " ({})", ratios.join("; "));
     }
     text
 }

@@ -5,6 +5,8 @@ use std::{fs, process::Command, time::Duration};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::peers::FLOOR;
+
 /// A whole run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
@@ -55,18 +57,29 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
     pub median: f64,
-    /// The 99th percentile; of fewer than 100 samples the worst.
+    /// What 99 of 100 are as good as, or better; of fewer than 100 samples the worst.
     pub p99: f64,
     pub samples: usize,
 }
 
 impl Cell {
-    /// Of samples in any order; `None` of none.
+    /// Of samples in any order of which less is better; `None` of none.
     pub fn of(mut samples: Vec<f64>) -> Option<Self> {
         samples.sort_by(f64::total_cmp);
+        Self::of_sorted(&samples)
+    }
+
+    /// Of samples in any order of which more is better; `None` of none.
+    pub fn of_rates(mut samples: Vec<f64>) -> Option<Self> {
+        samples.sort_by(|one, other| other.total_cmp(one));
+        Self::of_sorted(&samples)
+    }
+
+    /// Of samples from the best to the worst.
+    fn of_sorted(samples: &[f64]) -> Option<Self> {
         let last = samples.len().checked_sub(1)?;
         Some(Self {
-            median: samples[samples.len() / 2],
+            median: f64::midpoint(samples[last / 2], samples[samples.len() / 2]),
             p99: samples[(samples.len() * 99 / 100).min(last)],
             samples: samples.len(),
         })
@@ -84,6 +97,13 @@ impl Cell {
 }
 
 impl Table {
+    /// The median of what the kernel alone takes for the same, for whoever is not the kernel alone.
+    pub fn floor(&self, row: usize, column: usize) -> Option<f64> {
+        let floor = self.rows.iter().position(|row| row.name == FLOOR)?;
+        let cell = self.rows[floor].cells.get(column)?.as_ref()?;
+        (row < floor).then_some(cell.median)
+    }
+
     /// The first row's median of the same column, what ratios are of; nothing for the first row itself.
     pub fn baseline(&self, row: usize, column: usize) -> Option<f64> {
         let first = self.rows.first()?.cells.get(column)?.as_ref()?;
@@ -139,6 +159,8 @@ mod tests {
         let cell = Cell::of(vec![3.0, 1.0, 2.0]).map(|cell| (cell.median, cell.p99));
         assert_eq!(cell, Some((2.0, 3.0)));
         let hundred = Cell::of((0..200).rev().map(f64::from).collect());
-        assert_eq!(hundred.map(|cell| (cell.median, cell.p99)), Some((100.0, 198.0)));
+        assert_eq!(hundred.map(|cell| (cell.median, cell.p99)), Some((99.5, 198.0)));
+        let rates = Cell::of_rates(vec![1.0, 4.0, 2.0]).map(|cell| (cell.median, cell.p99));
+        assert_eq!(rates, Some((2.0, 1.0)));
     }
 }

@@ -43,7 +43,7 @@ pub fn run(peers: &Peers, _: usize) -> Result<Vec<Table>> {
     }
     for (peer, rates) in peers.all.iter().zip(rates) {
         for (table, rates) in verbs.iter_mut().zip(rates) {
-            let cells = rates.into_iter().map(Cell::of).collect();
+            let cells = rates.into_iter().map(Cell::of_rates).collect();
             table.rows.push(Row { name: peer.name.to_owned(), cells });
         }
     }

@@ -56,7 +56,7 @@ pub fn run(peers: &Peers, _: usize) -> Result<Vec<Table>> {
             let fresh = Peer::start(peer.name, peer.way, &peers.binaries);
             let measured = fresh.run(move |stand| measure(stand, present))??;
             for (cells, samples) in cells.iter_mut().zip(measured) {
-                cells.push(Cell::of(samples));
+                cells.push(Cell::of_rates(samples));
             }
         }
         let name = if peer.way == Way::Go { peer.name } else { "catena" };

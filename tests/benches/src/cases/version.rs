@@ -11,11 +11,11 @@ use crate::{
     summary::{Cell, Row, Table},
 };
 
-/// The meta plugin, which the Go plugins have nothing of.
-const META: &str = "catena";
+/// What the Go plugins have nothing of.
+const OWN: [&str; 2] = ["snat", "catena"];
 
 pub fn run(peers: &Peers, rounds: usize) -> Result<Vec<Table>> {
-    let names: Vec<_> = PLUGINS.into_iter().chain([META]).collect();
+    let names: Vec<_> = PLUGINS.into_iter().chain(OWN).collect();
     let mut table = table("version", "VERSION", "ms", &names);
     let measured: Vec<_> =
         peers.all.iter().filter(|peer| matches!(peer.way, Way::Go | Way::Multicall)).collect();
