@@ -52,7 +52,12 @@ fn compare(recorded: &Report, now: &Report) -> (usize, Vec<String>) {
                 worse.push(format!("{title}: {name} was {was:.3}, and is not measured"));
                 continue;
             };
-            let factor = if before.more_is_better { was / ratio } else { ratio / was };
+            let factor = match before.more_is_better {
+                // A rate that was asked for is not to be passed, and not to be missed.
+                _ if before.unit.starts_with('%') => (ratio / was).max(was / ratio),
+                true => was / ratio,
+                false => ratio / was,
+            };
             let waits = name.starts_with("DEL ") || title.starts_with("DEL");
             if factor > if waits { TOLERANCE_OF_WAITING } else { TOLERANCE } {
                 worse.push(format!("{title}: {name} is {ratio:.3}, and was {was:.3}"));
@@ -63,7 +68,7 @@ fn compare(recorded: &Report, now: &Report) -> (usize, Vec<String>) {
 }
 
 /// All ratios by what they are of: to the first row, to what the kernel alone takes, and of those with containers present to that
-/// without.
+/// without; where only one is measured, of what came later to what was at first.
 fn ratios(table: &Table) -> BTreeMap<String, f64> {
     let mut ratios = BTreeMap::new();
     let floor = table.rows.iter().find(|row| row.name == FLOOR);
@@ -82,7 +87,7 @@ fn ratios(table: &Table) -> BTreeMap<String, f64> {
             if let Some(floor) = floor.filter(|_| row > 0 && one.name != FLOOR) {
                 add(FLOOR, of(&floor.cells));
             }
-            if column > 0 && table.case == "present" {
+            if column > 0 && (table.case == "present" || table.rows.len() == 1) {
                 let first = one.cells[0].as_ref().map(|cell| cell.median);
                 add(&table.columns[0], first);
             }
@@ -131,6 +136,36 @@ mod tests {
         let recorded = report(true, [15.0, 150.0]);
         assert_eq!(compare(&recorded, &report(true, [15.0, 200.0])).1.len(), 0);
         assert_eq!(compare(&recorded, &report(true, [15.0, 100.0])).1.len(), 1);
+    }
+
+    #[test]
+    fn less_of_a_rate_that_was_asked_for_is_worse_too() {
+        let of_rate = |percent| {
+            let mut report = report(false, [100.0, percent]);
+            report.tables[0].unit = "% of the rate".to_owned();
+            report
+        };
+        let recorded = of_rate(100.0);
+        assert_eq!(compare(&recorded, &of_rate(95.0)).1.len(), 0);
+        assert_eq!(compare(&recorded, &of_rate(0.0)).1.len(), 1);
+        assert_eq!(compare(&recorded, &of_rate(150.0)).1.len(), 1);
+    }
+
+    #[test]
+    fn what_is_measured_of_one_alone_is_compared_with_its_beginning() {
+        let daemon = |later| {
+            let mut report = report(false, [8.0, 0.0]);
+            let table = &mut report.tables[0];
+            table.columns.push("later".to_owned());
+            table.rows.truncate(1);
+            table.rows[0].cells.push(Some(Cell::single(later)));
+            report
+        };
+        assert_eq!(compare(&daemon(10.0), &daemon(12.0)), (1, vec![]));
+        assert_eq!(
+            compare(&daemon(10.0), &daemon(16.0)).1,
+            ["all: later of go to ADD is 2.000, and was 1.250"]
+        );
     }
 
     #[test]
