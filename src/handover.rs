@@ -7,6 +7,7 @@
 //! **A call is done once.** The daemon works under the lock of the attachment's hand-over, and gives the call up where the
 //! plugin has closed the connection by then; it answers before it lets the lock go. A plugin that gets no answer takes that
 //! lock, looks for an answer once more, and closes the connection: from then on the daemon has either done it or never will.
+//! An ADD that it has done and not answered, killed in between, is undone and done anew.
 
 mod client;
 

@@ -11,10 +11,10 @@ use std::{
         unix::{fs::OpenOptionsExt, net::UnixStream},
     },
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use chain::{Result, Verb, Version};
+use chain::{Dirs, Environment, Record, Records, Result, Verb, Version};
 use nix::{
     fcntl::OFlag,
     sys::{
@@ -48,6 +48,7 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     if invocation.verb == Verb::Version {
         return Ok(invocation.serve(None));
     }
+    let began = SystemTime::now();
     let dirs = wiring::dirs()?;
     let silence = wiring::seconds(DAEMON_TIMEOUT, 10)?.unwrap_or(DEFAULT_SILENCE);
     let step = tracing::debug_span!("hand over").entered();
@@ -102,12 +103,42 @@ fn try_serve(invocation: &Invocation) -> Result<Served> {
     drop(stream);
     let served = match answer(&received) {
         Some(Answer::Served(served)) => served,
-        _ => invocation.serve(None),
+        _ => {
+            undo_since(began, invocation, &dirs)?;
+            invocation.serve(None)
+        }
     };
     if let Some(lock) = lock {
         lock.remove();
     }
     Ok(served)
+}
+
+/// Takes away what a daemon has added for this very call that was killed before it said so: the call is done anew, and an ADD
+/// refuses what is there. What was there before is left to it.
+fn undo_since(began: SystemTime, invocation: &Invocation, dirs: &Dirs) -> Result<()> {
+    if invocation.verb != Verb::Add {
+        return Ok(());
+    }
+    let Environment { container_id, ifname, .. } = &invocation.environment;
+    let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let records = Records::open(dirs).of_container(container_id)?;
+    let is_of_this_call =
+        |record: &Record| record.complete && record.ifname == *ifname && record.created >= began;
+    if records.iter().any(is_of_this_call) {
+        tracing::warn!("the daemon was killed when all was done; that is undone, and done anew");
+        let undone = Invocation {
+            kind: invocation.kind,
+            verb: Verb::Del,
+            environment: invocation.environment.clone(),
+            stdin: invocation.stdin.clone(),
+        }
+        .serve(None);
+        if !undone.ok {
+            tracing::error!("it could not be undone: {}", undone.stdout);
+        }
+    }
+    Ok(())
 }
 
 /// What a request tells of a call, its variables and its configuration. It fails where the call is one for this very process.

@@ -80,6 +80,46 @@ fn a_plugin_does_itself_what_is_refused_or_not_answered() {
 }
 
 #[test]
+fn what_a_daemon_has_added_and_not_answered_is_undone_and_done_anew() {
+    let node = Node::new();
+    let scripts = Scripts::new(&node);
+    let plugin = Plugin::new(&node, &scripts, &[]);
+    let container = node.container("c1");
+    std::fs::create_dir_all("/run/catena").unwrap();
+    let listener = UnixListener::bind(SOCKET).unwrap();
+    // By a daemon that is killed before it answers.
+    let add = |before: &(dyn Fn() + Sync)| {
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.read_to_end(&mut Vec::new()).unwrap();
+                before();
+            });
+            plugin.call("ADD", &container)
+        })
+    };
+    let added = add(&|| {
+        // A call with this variable is handed over to nobody.
+        let alone = plugin.cmd("ADD", &container).env("CNI_NETNS_OVERRIDE", "1");
+        PluginOutput::from(alone.output()).success();
+    });
+    assert!(added.stderr.contains("done anew"), "{added}");
+    added.success();
+    // What was there before is no daemon's of this call.
+    node.run([
+        "sh",
+        "-c",
+        r#"find /var/lib/catena -name '*.json' -exec sed -i 's/"created":[0-9]*/"created":1/' {} +"#,
+    ]);
+    let again = add(&|| {});
+    assert!(again.error_text().contains("DEL it first"), "{again}");
+    drop(listener);
+    std::fs::remove_file(SOCKET).unwrap();
+    plugin.call("CHECK", &container).success();
+    plugin.del(&container);
+}
+
+#[test]
 fn only_root_is_served() {
     let node = Node::new();
     let daemon = start(&node, &[]);
